@@ -1,0 +1,93 @@
+"""What each op means, in plain PyTorch: the specification every faster implementation is tested against.
+
+Statistics and losses are computed in float32 (float64 for float64 input) whatever the storage type: in float16 the
+channel sums of NAFNet activations overflow, and depth is "large mean, small spread". Variances are taken around the
+mean, never as E[x²] - E[x]². Everything here is differentiable, `torch.compile`s without graph breaks and is the form
+that `torch.export` and ONNX see.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _arithmetic_dtype(*tensors: Tensor) -> torch.dtype:
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def layer_norm_2d(x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float = 1e-6) -> Tensor:
+    """Normalise each pixel over its channels: (x - mean) / sqrt(var + eps) * weight + bias, biased variance.
+
+    The result has x's dtype. NAFNet's LayerNorm2d (Chen et al. 2022, "Simple Baselines for Image Restoration").
+    """
+    # torch's own kernel normalises the last axis with float32 statistics; on channels_last this permute is free.
+    x_BHWC = x_BCHW.permute(0, 2, 3, 1)
+    if weight_C.dtype != x_BCHW.dtype and x_BCHW.device.type != "cpu":
+        x_BHWC = x_BHWC.to(weight_C.dtype)  # only torch's CPU kernel takes half-precision x with float32 weights
+    out_BHWC = F.layer_norm(x_BHWC, (x_BCHW.shape[1],), weight_C, bias_C, eps)
+    return out_BHWC.permute(0, 3, 1, 2).to(x_BCHW.dtype)
+
+
+def simple_gate(x_B2CHW: Tensor) -> Tensor:
+    """First half of the channels times the second half: NAFNet's replacement of an activation."""
+    first_BCHW, second_BCHW = x_B2CHW.chunk(2, dim=1)
+    return first_BCHW * second_BCHW
+
+
+def _centred(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(x - mean, mean, variance) over H, W. Two passes: the variance stays exact when |mean| >> std."""
+    mean_BC11 = x_BCHW.mean(dim=(2, 3), keepdim=True)
+    centred_BCHW = x_BCHW - mean_BC11
+    degrees = max(x_BCHW.shape[2] * x_BCHW.shape[3] - correction, 1)
+    return centred_BCHW, mean_BC11, centred_BCHW.square().sum(dim=(2, 3), keepdim=True) / degrees
+
+
+def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correction: int = 0) -> Tensor:
+    """Give the content, channel by channel, the style's mean and standard deviation over the frame.
+
+    (x - mean_x) / sqrt(var_x + eps) * sqrt(var_y + eps) + mean_y, with var = M2 / max(n - correction, 1); x the
+    content, y the style. The two may differ in height and width. A single pixel or a constant map has variance 0 and a
+    finite result. The result has the content's dtype. Huang & Belongie 2017, "Arbitrary Style Transfer", equation 8.
+    """
+    dtype = _arithmetic_dtype(content_BCHW, style_BCHW)
+    centred_BCHW, _, content_variance = _centred(content_BCHW.to(dtype), correction)
+    _, style_mean, style_variance = _centred(style_BCHW.to(dtype), correction)
+    ratio = torch.sqrt((style_variance + eps) / (content_variance + eps))
+    return (centred_BCHW * ratio + style_mean).to(content_BCHW.dtype)
+
+
+def sobel_l1_loss(
+    pred_B1HW: Tensor,
+    target_B1HW: Tensor,
+    valid_B1HW: Tensor | None = None,
+    l1_weight: float = 1.0,
+    gradient_weight: float = 1.0,
+) -> Tensor:
+    """L1 of the difference plus L1 of its Sobel gradients, each a mean over the pixels where it is defined.
+
+    With d = pred - target: l1_weight * mean over valid of |d| + gradient_weight * mean over interior of
+    (|Gx d| + |Gy d|). The Sobel kernels are divided by 8, so a ramp of 1 a pixel has gradient 1. A pixel is interior
+    when its whole 3×3 neighbourhood lies in the frame and is valid. An empty set contributes 0. Invalid pixels may
+    hold NaN or inf; they reach neither the value nor the gradient. Returns a float32 scalar (float64 for float64).
+    """
+    dtype = _arithmetic_dtype(pred_B1HW, target_B1HW)
+    d = pred_B1HW.to(dtype) - target_B1HW.to(dtype)
+    if valid_B1HW is None:
+        valid_B1HW = torch.ones_like(d, dtype=torch.bool)
+    d = torch.where(valid_B1HW, d, 0.0)
+    l1 = d.abs().sum() / valid_B1HW.sum().clamp(min=1)
+
+    # Both kernels are separable: a difference [-1 0 1] along one axis, a smoothing [1 2 1] along the other.
+    difference_x = d[..., 2:] - d[..., :-2]
+    difference_y = d[..., 2:, :] - d[..., :-2, :]
+    gradient_x = (difference_x[..., :-2, :] + 2 * difference_x[..., 1:-1, :] + difference_x[..., 2:, :]) / 8
+    gradient_y = (difference_y[..., :-2] + 2 * difference_y[..., 1:-1] + difference_y[..., 2:]) / 8
+    across = valid_B1HW[..., :-2] & valid_B1HW[..., 1:-1] & valid_B1HW[..., 2:]
+    interior = across[..., :-2, :] & across[..., 1:-1, :] & across[..., 2:, :]
+    magnitude = torch.where(interior, gradient_x.abs() + gradient_y.abs(), 0.0)
+    return l1_weight * l1 + gradient_weight * (magnitude.sum() / interior.sum().clamp(min=1))

@@ -1,0 +1,104 @@
+"""A plain folder of pairs: `rgb/NAME.png|jpg|jpeg|webp`, `depth/NAME.npy|png|exr`, optionally `lr/NAME.npy|png`.
+
+depth   ground truth at the RGB's size: metres in NPY and EXR (inf or 65504 = sky), millimetres in 16-bit PNG;
+        0, negative and NaN = no value.
+lr      the degraded low-resolution depth that goes with the frame, kept as stored (see Frame.lr).
+NAME    may hold subfolders (`rgb/kitchen/0001.png` with `depth/kitchen/0001.npy`).
+scene   `scenes.json` ({"NAME": "SCENE", ...}) when there, else the subfolder, else NAME up to its last "_", else NAME
+        without its trailing digits (so that the frames of one numbered video are one scene).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from depthsr.data.dataset import Frame, FrameDataset, check_sizes, load_array, mark_missing
+from depthsr.io.depth import read_depth
+from depthsr.io.rgb import read_rgb
+from depthsr.types import UserError
+
+RGB_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+DEPTH_SUFFIXES = (".npy", ".png", ".exr")
+LR_SUFFIXES = (".npy", ".png")
+SCENES = "scenes.json"
+
+
+class PairsFolder(FrameDataset):
+    """See the module. Raises UserError when an RGB has no depth, a name is there twice, or scenes.json is incomplete."""
+
+    def __init__(self, folder: Path):
+        self._rgb = _files_by_name(folder / "rgb", RGB_SUFFIXES)
+        self._depth = _files_by_name(folder / "depth", DEPTH_SUFFIXES)
+        self._lr = _files_by_name(folder / "lr", LR_SUFFIXES) if (folder / "lr").is_dir() else {}
+        super().__init__(folder, sorted(self._rgb))
+        for name, path in self._rgb.items():
+            if name not in self._depth:
+                raise UserError(
+                    f"{path} has no depth; add {folder / 'depth' / name} with one of the endings {', '.join(DEPTH_SUFFIXES)}."
+                )
+            if self._lr and name not in self._lr:
+                raise UserError(f"{path} has no low-resolution depth in {folder / 'lr'}; add it for every frame or for none.")
+        self._scenes = self._read_scenes(folder / SCENES)
+
+    def _read_scenes(self, path: Path) -> dict[str, str]:
+        if not path.exists():
+            return {name: scene_of_name(name) for name in self.names}
+        try:
+            scenes = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise UserError(f"{path} is not readable JSON ({error}); write {{\"NAME\": \"SCENE\", ...}}.") from error
+        if not isinstance(scenes, dict) or not all(isinstance(scene, str) for scene in scenes.values()):
+            raise UserError(f"{path} must hold one object {{\"NAME\": \"SCENE\", ...}}.")
+        if missing := [name for name in self.names if name not in scenes]:
+            raise UserError(f"{path} names no scene for {missing[0]!r} ({len(missing)} frames in all); add it.")
+        return scenes
+
+    def scene(self, name: str) -> str:
+        return self._scenes[name]
+
+    def read(self, name: str) -> Frame:
+        rgb_path, depth_path = self._rgb[name], self._depth[name]
+        rgb = read_rgb(rgb_path)
+        if depth_path.suffix.lower() == ".npy":
+            depth_m = mark_missing(load_array(depth_path))  # always metres, even where the array is of integers
+        elif depth_path.suffix.lower() == ".exr":
+            depth_m = mark_missing(read_depth(depth_path))
+        else:
+            depth_m = read_depth(depth_path)  # millimetres: 65504 is a distance there, not the sky
+        check_sizes(rgb, depth_m, rgb_path, depth_path)
+        lr_path = self._lr.get(name)
+        return Frame(rgb, depth_m, None if lr_path is None else _read_lr(lr_path))
+
+
+def scene_of_name(name: str) -> str:
+    """The scene a frame's name speaks of: its subfolder, else up to the last "_", else without trailing digits."""
+    parent, _, stem = name.rpartition("/")
+    if parent:
+        return parent
+    head, separator, _ = stem.rpartition("_")
+    return head if separator else stem.rstrip("0123456789")
+
+
+def _files_by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in suffixes:
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in files:
+            raise UserError(f"{files[name]} and {path} are two files of one frame; keep one of them.")
+        files[name] = path
+    return files
+
+
+def _read_lr(path: Path) -> np.ndarray:
+    if path.suffix.lower() == ".npy":
+        return load_array(path)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim != 2:
+        raise UserError(f"{path} is no readable one-channel PNG; write the low-resolution depth as 8- or 16-bit grey.")
+    return image

@@ -1,0 +1,60 @@
+"""Rendered frames of an open game: `dataset.json`, `rgb/NAME.webp`, `depth/NAME.png` in logarithmic steps.
+
+`dataset.json` gives the depth encoding {"encoding": "log16", "z0_m", "steps_per_e", "zero": "sky"} and the split by
+track {"train": [NAME, ...], "val": [NAME, ...]}. A NAME is TRACK_NUMBER; frames outside the split are not used.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from depthsr.data.dataset import Frame, FrameDataset, check_part, check_sizes
+from depthsr.io.rgb import read_rgb
+from depthsr.types import UserError
+
+INDEX = "dataset.json"
+
+
+class RgbdGame(FrameDataset):
+    """See the module. Raises UserError when dataset.json is not of this layout."""
+
+    has_own_split = True
+
+    def __init__(self, folder: Path):
+        index = folder / INDEX
+        try:
+            description = json.loads(index.read_text())
+            encoding = description["depth"]
+            if (encoding["encoding"], encoding["zero"]) != ("log16", "sky"):
+                raise UserError(f"{index} states the depth encoding {encoding}; this version reads log16 with zero = sky.")
+            z0_m, steps_per_e = float(encoding["z0_m"]), float(encoding["steps_per_e"])
+            self._split = {part: list(description["split"][part]) for part in ("train", "val")}
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise UserError(f"{index} is not an rgbd-game description ({error!r}); copy it again from its source.") from error
+        super().__init__(folder, self._split["train"] + self._split["val"])
+        # z = z0 exp((v - 1) / steps): one look-up of 65,536 entries instead of an exponential a pixel
+        self._depth_m_of_code = (z0_m * np.exp((np.arange(65536) - 1.0) / steps_per_e)).astype(np.float32)
+        self._depth_m_of_code[0] = np.inf
+
+    def scene(self, name: str) -> str:
+        return name.rpartition("_")[0] or name
+
+    def read(self, name: str) -> Frame:
+        rgb_path = self.folder / "rgb" / f"{name}.webp"
+        depth_path = self.folder / "depth" / f"{name}.png"
+        rgb = read_rgb(rgb_path)
+        code = cv2.imread(str(depth_path), cv2.IMREAD_UNCHANGED)
+        if code is None or code.dtype != np.uint16 or code.ndim != 2:
+            raise UserError(f"{depth_path} is missing or no 16-bit grey PNG; copy the dataset again.")
+        depth_m = self._depth_m_of_code[code]
+        check_sizes(rgb, depth_m, rgb_path, depth_path)
+        return Frame(rgb, depth_m)
+
+    def split(self, part: str) -> list[str]:
+        """The split by track that dataset.json states."""
+        check_part(part)
+        return list(self._split[part])

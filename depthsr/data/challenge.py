@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from depthsr.data.dataset import Frame, FrameDataset, check_part, check_sizes, load_array, mark_missing
+from depthsr.data.dataset import Frame, FrameDataset, check_part, check_sizes, mark_missing
+from depthsr.io.depth import read_depth, read_values
 from depthsr.io.rgb import read_rgb
 from depthsr.types import UserError
 
@@ -33,8 +34,9 @@ class Challenge(FrameDataset):
         names = []
         for part, (rgb, truth, _) in FOLDERS.items():
             for path in sorted((folder / truth).glob("*.npy")):
-                if not (folder / rgb / f"{path.stem}.png").exists():
-                    raise UserError(f"{path} has no RGB {folder / rgb / path.stem}.png; unpack the challenge's archives again.")
+                rgb_path = folder / rgb / f"{path.stem}.png"
+                if not rgb_path.exists():
+                    raise UserError(f"{path} has no RGB {rgb_path}; unpack the challenge's archives again.")
                 names.append(f"{part}/{path.stem}")
         super().__init__(folder, names)
 
@@ -44,11 +46,12 @@ class Challenge(FrameDataset):
     def read(self, name: str) -> Frame:
         part, _, stem = name.partition("/")
         rgb_folder, truth_folder, lr_folder = (self.folder / folder for folder in FOLDERS[part])
-        rgb_path, truth_path, lr_path = rgb_folder / f"{stem}.png", truth_folder / f"{stem}.npy", lr_folder / f"{stem}.npy"
+        rgb_path, truth_path = rgb_folder / f"{stem}.png", truth_folder / f"{stem}.npy"
+        lr_path = lr_folder / f"{stem}.npy"
         rgb = read_rgb(rgb_path)
-        depth_m = mark_missing(load_array(truth_path))
+        depth_m = mark_missing(read_depth(truth_path))
         check_sizes(rgb, depth_m, rgb_path, truth_path)
-        return Frame(rgb, depth_m, load_array(lr_path) if lr_path.exists() else None)
+        return Frame(rgb, depth_m, read_values(lr_path) if lr_path.exists() else None)
 
     def split(self, part: str) -> list[str]:
         """The challenge's own halves; without ground truth for the second, the last 100 frames (at most a tenth)."""

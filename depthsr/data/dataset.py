@@ -75,7 +75,9 @@ class FrameDataset(ABC):
     def last(self, count: int) -> list[str]:
         """The last `count` names: the published recipe validates on the last 100 samples."""
         if not 0 < count < len(self.names):
-            raise UserError(f"{self.folder} holds {len(self.names)} frames; the last {count} cannot be set apart of them.")
+            raise UserError(
+                f"{self.folder} holds {len(self.names)} frames, of which the last {count} cannot be set apart."
+            )
         return self.names[-count:]
 
 
@@ -99,18 +101,3 @@ def check_sizes(rgb_HW3: np.ndarray, depth_m_HW: np.ndarray, rgb_path: Path, dep
             f"{depth_path} is {depth_m_HW.shape[1]}x{depth_m_HW.shape[0]} but {rgb_path} is "
             f"{rgb_HW3.shape[1]}x{rgb_HW3.shape[0]}; ground-truth depth must have the RGB's size."
         )
-
-
-def load_array(path: Path) -> np.ndarray:
-    """A two-dimensional numeric .npy array as it is stored. Raises UserError for anything else."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as a NumPy array ({error}); write it with numpy.save.") from error
-    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
-        array = array.squeeze(0 if array.shape[0] == 1 else 2)
-    if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "fiu":
-        raise UserError(
-            f"{path} holds a {array.dtype} array of shape {array.shape}; a depth map is a non-empty H x W array of numbers."
-        )
-    return array

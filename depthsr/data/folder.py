@@ -1,7 +1,7 @@
 """A plain folder of pairs: `rgb/NAME.png|jpg|jpeg|webp`, `depth/NAME.npy|png|exr`, optionally `lr/NAME.npy|png`.
 
-depth   ground truth at the RGB's size: metres in NPY and EXR (inf or 65504 = sky), millimetres in 16-bit PNG;
-        0, negative and NaN = no value.
+depth   ground truth at the RGB's size: floating point is metres (inf or 65504 = sky), integers are millimetres
+        (16-bit PNG); 0, negative and NaN = no value.
 lr      the degraded low-resolution depth that goes with the frame, kept as stored (see Frame.lr).
 NAME    may hold subfolders (`rgb/kitchen/0001.png` with `depth/kitchen/0001.npy`).
 scene   `scenes.json` ({"NAME": "SCENE", ...}) when there, else the subfolder, else NAME up to its last "_", else NAME
@@ -13,11 +13,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from depthsr.data.dataset import Frame, FrameDataset, check_sizes, load_array, mark_missing
-from depthsr.io.depth import read_depth
+from depthsr.data.dataset import Frame, FrameDataset, check_sizes, mark_missing
+from depthsr.io.depth import read_depth, read_values
 from depthsr.io.rgb import read_rgb
 from depthsr.types import UserError
 
@@ -28,7 +25,7 @@ SCENES = "scenes.json"
 
 
 class PairsFolder(FrameDataset):
-    """See the module. Raises UserError when an RGB has no depth, a name is there twice, or scenes.json is incomplete."""
+    """See the module. Raises UserError when an RGB has no depth, a name has two files, or scenes.json is wrong."""
 
     def __init__(self, folder: Path):
         self._rgb = _files_by_name(folder / "rgb", RGB_SUFFIXES)
@@ -38,10 +35,13 @@ class PairsFolder(FrameDataset):
         for name, path in self._rgb.items():
             if name not in self._depth:
                 raise UserError(
-                    f"{path} has no depth; add {folder / 'depth' / name} with one of the endings {', '.join(DEPTH_SUFFIXES)}."
+                    f"{path} has no depth; add {folder / 'depth' / name} with one of the endings "
+                    f"{', '.join(DEPTH_SUFFIXES)}."
                 )
             if self._lr and name not in self._lr:
-                raise UserError(f"{path} has no low-resolution depth in {folder / 'lr'}; add it for every frame or for none.")
+                raise UserError(
+                    f"{path} has no low-resolution depth in {folder / 'lr'}; add it for all frames or none."
+                )
         self._scenes = self._read_scenes(folder / SCENES)
 
     def _read_scenes(self, path: Path) -> dict[str, str]:
@@ -50,9 +50,9 @@ class PairsFolder(FrameDataset):
         try:
             scenes = json.loads(path.read_text())
         except (OSError, json.JSONDecodeError) as error:
-            raise UserError(f"{path} is not readable JSON ({error}); write {{\"NAME\": \"SCENE\", ...}}.") from error
+            raise UserError(f'{path} is not readable JSON ({error}); write {{"NAME": "SCENE", ...}}.') from error
         if not isinstance(scenes, dict) or not all(isinstance(scene, str) for scene in scenes.values()):
-            raise UserError(f"{path} must hold one object {{\"NAME\": \"SCENE\", ...}}.")
+            raise UserError(f'{path} must hold one object {{"NAME": "SCENE", ...}}.')
         if missing := [name for name in self.names if name not in scenes]:
             raise UserError(f"{path} names no scene for {missing[0]!r} ({len(missing)} frames in all); add it.")
         return scenes
@@ -63,15 +63,10 @@ class PairsFolder(FrameDataset):
     def read(self, name: str) -> Frame:
         rgb_path, depth_path = self._rgb[name], self._depth[name]
         rgb = read_rgb(rgb_path)
-        if depth_path.suffix.lower() == ".npy":
-            depth_m = mark_missing(load_array(depth_path))  # always metres, even where the array is of integers
-        elif depth_path.suffix.lower() == ".exr":
-            depth_m = mark_missing(read_depth(depth_path))
-        else:
-            depth_m = read_depth(depth_path)  # millimetres: 65504 is a distance there, not the sky
+        depth_m = mark_missing(read_depth(depth_path))
         check_sizes(rgb, depth_m, rgb_path, depth_path)
         lr_path = self._lr.get(name)
-        return Frame(rgb, depth_m, None if lr_path is None else _read_lr(lr_path))
+        return Frame(rgb, depth_m, None if lr_path is None else read_values(lr_path))
 
 
 def scene_of_name(name: str) -> str:
@@ -93,12 +88,3 @@ def _files_by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
             raise UserError(f"{files[name]} and {path} are two files of one frame; keep one of them.")
         files[name] = path
     return files
-
-
-def _read_lr(path: Path) -> np.ndarray:
-    if path.suffix.lower() == ".npy":
-        return load_array(path)
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 2:
-        raise UserError(f"{path} is no readable one-channel PNG; write the low-resolution depth as 8- or 16-bit grey.")
-    return image

@@ -43,7 +43,8 @@ class MvsSynth(FrameDataset):
             depths = {path.stem for path in (sequence / "depths").glob("*.exr")}
             for image in sorted((sequence / "images").glob("*.png")):
                 if image.stem not in depths:
-                    raise UserError(f"{image} has no depth {sequence / 'depths' / image.stem}.exr; unpack the archive again.")
+                    depth = sequence / "depths" / f"{image.stem}.exr"
+                    raise UserError(f"{image} has no depth {depth}; unpack the archive again.")
                 names.append(f"{sequence.name}/{image.stem}")
         super().__init__(folder, names)
 

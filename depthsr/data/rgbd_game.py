@@ -30,11 +30,13 @@ class RgbdGame(FrameDataset):
             description = json.loads(index.read_text())
             encoding = description["depth"]
             if (encoding["encoding"], encoding["zero"]) != ("log16", "sky"):
-                raise UserError(f"{index} states the depth encoding {encoding}; this version reads log16 with zero = sky.")
+                raise UserError(f"{index} states the depth encoding {encoding}; only log16 with zero = sky is known.")
             z0_m, steps_per_e = float(encoding["z0_m"]), float(encoding["steps_per_e"])
             self._split = {part: list(description["split"][part]) for part in ("train", "val")}
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise UserError(f"{index} is not an rgbd-game description ({error!r}); copy it again from its source.") from error
+            raise UserError(
+                f"{index} does not describe rgbd-game ({error!r}); copy it again from its source."
+            ) from error
         super().__init__(folder, self._split["train"] + self._split["val"])
         # z = z0 exp((v - 1) / steps): one look-up of 65,536 entries instead of an exponential a pixel
         self._depth_m_of_code = (z0_m * np.exp((np.arange(65536) - 1.0) / steps_per_e)).astype(np.float32)

@@ -1,0 +1,127 @@
+// depthsr._native: the same CPU kernels for numpy arrays (float32 and float16), forward only, without torch.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <optional>
+
+#include "depthsr/kernels.h"
+
+namespace py = pybind11;
+
+namespace {
+
+void on_this_thread(std::int64_t count, std::int64_t /*grain*/, const depthsr::Body& body) {
+  if (count > 0) body(0, count);
+}
+
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+using Booleans = py::array_t<bool, py::array::c_style | py::array::forcecast>;
+
+// A float32 or float16 B×C×H×W array, made contiguous.
+py::array image(const py::array& array, const char* name) {
+  const char kind = array.dtype().kind();
+  if (kind != 'f' || array.itemsize() > 4)
+    throw py::type_error(std::string(name) + " must be a float32 or float16 array");
+  if (array.ndim() != 4)
+    throw py::value_error(std::string(name) + " must be B×C×H×W, but has " + std::to_string(array.ndim()) +
+                          " dimensions");
+  return py::array::ensure(array, py::array::c_style);
+}
+
+depthsr::Shape shape_of(const py::array& array) {
+  return {array.shape(0), array.shape(1), array.shape(2) * array.shape(3), false};
+}
+
+py::array empty_like(const py::array& array) {
+  return py::array(array.dtype(), std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()));
+}
+
+// Calls function(T{}) with the array's storage type, without Python's lock.
+template <typename Function>
+void with_storage_type(const py::array& array, Function function) {
+  const bool is_half = array.itemsize() == 2;
+  py::gil_scoped_release release;
+  if (is_half) function(depthsr::Half{});
+  else function(float{});
+}
+
+template <typename T>
+const T* data(const py::array& array) {
+  return static_cast<const T*>(array.data());
+}
+
+void check_same_dtype(const py::array& a, const py::array& b) {
+  if (a.itemsize() != b.itemsize()) throw py::type_error("both arrays must have the same dtype");
+}
+
+py::array layer_norm_2d(const py::array& x_any, const Floats& weight, const Floats& bias, float eps) {
+  const py::array x = image(x_any, "x");
+  if (weight.size() != x.shape(1) || bias.size() != x.shape(1))
+    throw py::value_error("weight and bias must have one value for each of x's channels");
+  py::array out = empty_like(x);
+  void* out_data = out.mutable_data();
+  with_storage_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::layer_norm_2d(data<T>(x), weight.data(), bias.data(), eps, shape_of(x), static_cast<T*>(out_data),
+                           on_this_thread);
+  });
+  return out;
+}
+
+py::array simple_gate(const py::array& x_any) {
+  const py::array x = image(x_any, "x");
+  if (x.shape(1) % 2 != 0) throw py::value_error("x must have an even number of channels");
+  py::array out(x.dtype(), std::vector<py::ssize_t>{x.shape(0), x.shape(1) / 2, x.shape(2), x.shape(3)});
+  void* out_data = out.mutable_data();
+  with_storage_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::simple_gate(data<T>(x), shape_of(out), static_cast<T*>(out_data), on_this_thread);
+  });
+  return out;
+}
+
+py::array adain(const py::array& content_any, const py::array& style_any, float eps, std::int64_t correction) {
+  const py::array content = image(content_any, "content");
+  const py::array style = image(style_any, "style");
+  check_same_dtype(content, style);
+  if (content.shape(0) != style.shape(0) || content.shape(1) != style.shape(1))
+    throw py::value_error("content and style must have the same batch and channels");
+  py::array out = empty_like(content);
+  void* out_data = out.mutable_data();
+  with_storage_type(content, [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::adain(data<T>(content), shape_of(content), data<T>(style), shape_of(style), eps, correction,
+                   static_cast<T*>(out_data), on_this_thread);
+  });
+  return out;
+}
+
+float sobel_l1_loss(const py::array& pred_any, const py::array& target_any, const std::optional<Booleans>& valid,
+                    double l1_weight, double gradient_weight) {
+  const py::array pred = image(pred_any, "pred");
+  const py::array target = image(target_any, "target");
+  check_same_dtype(pred, target);
+  if (pred.shape(1) != 1 || pred.size() != target.size() || pred.shape(2) != target.shape(2))
+    throw py::value_error("pred and target must both be B×1×H×W of the same size");
+  if (valid && valid->size() != pred.size()) throw py::value_error("valid must have pred's shape");
+  float loss = 0;
+  with_storage_type(pred, [&](auto zero) {
+    using T = decltype(zero);
+    const depthsr::DepthPair<T> pair{data<T>(pred),  data<T>(target), valid ? valid->data() : nullptr,
+                                     pred.shape(0), pred.shape(2),   pred.shape(3)};
+    loss = depthsr::sobel_l1_loss(pair, l1_weight, gradient_weight, on_this_thread);
+  });
+  return loss;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "depthsr's CPU kernels for numpy arrays: the operations of depthsr.ops, forward only, on one thread.";
+  module.def("layer_norm_2d", &layer_norm_2d, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("eps") = 1e-6f);
+  module.def("simple_gate", &simple_gate, py::arg("x"));
+  module.def("adain", &adain, py::arg("content"), py::arg("style"), py::arg("eps") = 1e-5f,
+             py::arg("correction") = 0);
+  module.def("sobel_l1_loss", &sobel_l1_loss, py::arg("pred"), py::arg("target"), py::arg("valid") = py::none(),
+             py::arg("l1_weight") = 1.0, py::arg("gradient_weight") = 1.0);
+}

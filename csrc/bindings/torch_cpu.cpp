@@ -1,0 +1,273 @@
+// depthsr._C_cpu: the CPU kernels as the CPU implementation of torch.ops.depthsr.*, on torch's stable ABI: one binary
+// for every torch from 2.10 on. Schemas, fakes and autograd are in depthsr/ops/registration.py.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <tuple>
+
+#include "depthsr/kernels.h"
+
+namespace {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+void on_torch_threads(std::int64_t count, std::int64_t grain, const depthsr::Body& body) {
+  torch::stable::parallel_for(0, count, grain, body);
+}
+
+// Calls function(T{}) with the storage type T of `dtype`.
+template <typename Function>
+void with_storage_type(ScalarType dtype, Function function) {
+  switch (dtype) {
+    case ScalarType::Float: return function(float{});
+    case ScalarType::Half: return function(depthsr::Half{});
+    case ScalarType::BFloat16: return function(depthsr::BFloat16{});
+    default: STD_TORCH_CHECK(false, "depthsr: the CPU kernels take float32, float16 and bfloat16 tensors");
+  }
+}
+
+template <typename T>
+const T* data(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+template <typename T>
+T* mutable_data(Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+// As Tensor.is_contiguous(memory_format=torch.channels_last), which the stable ABI does not have.
+bool is_channels_last(const Tensor& tensor) {
+  std::int64_t expected = 1;
+  for (int dim : {1, 3, 2, 0}) {
+    if (tensor.size(dim) == 1) continue;
+    if (tensor.stride(dim) != expected) return false;
+    expected *= tensor.size(dim);
+  }
+  return true;
+}
+
+// The layout a kernel works in; registration.py's fakes promise the same. Anything else is copied to contiguous.
+MemoryFormat layout_of(const Tensor& tensor) {
+  return !tensor.is_contiguous() && is_channels_last(tensor) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+}
+
+Tensor dense(const Tensor& tensor, MemoryFormat layout) { return torch::stable::contiguous(tensor, layout); }
+
+Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, const Tensor& like, MemoryFormat layout) {
+  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, layout);
+}
+
+depthsr::Shape shape_of(const Tensor& tensor, MemoryFormat layout) {
+  return {tensor.size(0), tensor.size(1), tensor.size(2) * tensor.size(3), layout == MemoryFormat::ChannelsLast};
+}
+
+void check_image(const Tensor& tensor, const char* name) {
+  STD_TORCH_CHECK(tensor.dim() == 4, "depthsr: ", name, " must be B×C×H×W, but has ", tensor.dim(), " dimensions");
+}
+
+void check_same(const Tensor& a, const Tensor& b, const char* names) {
+  STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), "depthsr: ", names, " must have the same dtype");
+  STD_TORCH_CHECK(a.dim() == b.dim(), "depthsr: ", names, " must have the same number of dimensions");
+}
+
+void check_same_shape(const Tensor& a, const Tensor& b, const char* names) {
+  check_same(a, b, names);
+  for (std::int64_t dim = 0; dim < a.dim(); ++dim)
+    STD_TORCH_CHECK(a.size(dim) == b.size(dim), "depthsr: ", names, " must have the same shape");
+}
+
+// One value a channel, as contiguous float32.
+Tensor per_channel(const Tensor& tensor, const Tensor& x, const char* name) {
+  STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == x.size(1), "depthsr: ", name, " must have one value for each of ",
+                  x.size(1), " channels");
+  return torch::stable::contiguous(torch::stable::to(tensor, ScalarType::Float));
+}
+
+// --- layer_norm_2d ------------------------------------------------------------------------------------------------
+
+Tensor layer_norm_2d(const Tensor& x_any, const Tensor& weight_any, const Tensor& bias_any, double eps) {
+  check_image(x_any, "x");
+  const MemoryFormat layout = layout_of(x_any);
+  const Tensor x = dense(x_any, layout);
+  const Tensor weight = per_channel(weight_any, x, "weight");
+  const Tensor bias = per_channel(bias_any, x, "bias");
+  Tensor out = empty(x.sizes(), x, layout);
+  with_storage_type(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::layer_norm_2d(data<T>(x), data<float>(weight), data<float>(bias), static_cast<float>(eps),
+                           shape_of(x, layout), mutable_data<T>(out), on_torch_threads);
+  });
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor> layer_norm_2d_backward(const Tensor& grad_any, const Tensor& x_any,
+                                                          const Tensor& weight_any, double eps) {
+  check_image(x_any, "x");
+  check_same_shape(grad_any, x_any, "grad and x");
+  const MemoryFormat layout = layout_of(x_any);
+  const Tensor x = dense(x_any, layout);
+  const Tensor grad = dense(grad_any, layout);
+  const Tensor weight = per_channel(weight_any, x, "weight");
+  Tensor grad_x = empty(x.sizes(), x, layout);
+  Tensor grad_weight = torch::stable::empty_like(weight);
+  Tensor grad_bias = torch::stable::empty_like(weight);
+  with_storage_type(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::layer_norm_2d_backward(data<T>(grad), data<T>(x), data<float>(weight), static_cast<float>(eps),
+                                    shape_of(x, layout), mutable_data<T>(grad_x), mutable_data<float>(grad_weight),
+                                    mutable_data<float>(grad_bias), on_torch_threads);
+  });
+  return {grad_x, grad_weight, grad_bias};
+}
+
+// --- simple_gate --------------------------------------------------------------------------------------------------
+
+Tensor simple_gate(const Tensor& x_any) {
+  check_image(x_any, "x");
+  STD_TORCH_CHECK(x_any.size(1) % 2 == 0, "depthsr: x must have an even number of channels");
+  const MemoryFormat layout = layout_of(x_any);
+  const Tensor x = dense(x_any, layout);
+  const std::array<std::int64_t, 4> sizes{x.size(0), x.size(1) / 2, x.size(2), x.size(3)};
+  Tensor out = empty(sizes, x, layout);
+  with_storage_type(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::simple_gate(data<T>(x), shape_of(out, layout), mutable_data<T>(out), on_torch_threads);
+  });
+  return out;
+}
+
+Tensor simple_gate_backward(const Tensor& grad_any, const Tensor& x_any) {
+  check_image(x_any, "x");
+  check_same(grad_any, x_any, "grad and x");
+  STD_TORCH_CHECK(grad_any.numel() * 2 == x_any.numel(), "depthsr: grad must have half of x's channels");
+  const MemoryFormat layout = layout_of(x_any);
+  const Tensor x = dense(x_any, layout);
+  const Tensor grad = dense(grad_any, layout);
+  Tensor grad_x = empty(x.sizes(), x, layout);
+  with_storage_type(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::simple_gate_backward(data<T>(grad), data<T>(x), shape_of(grad, layout), mutable_data<T>(grad_x),
+                                  on_torch_threads);
+  });
+  return grad_x;
+}
+
+// --- adain --------------------------------------------------------------------------------------------------------
+
+void check_adain(const Tensor& content, const Tensor& style) {
+  check_image(content, "content");
+  check_image(style, "style");
+  check_same(content, style, "content and style");
+  STD_TORCH_CHECK(content.size(0) == style.size(0) && content.size(1) == style.size(1),
+                  "depthsr: content and style must have the same batch and channels");
+}
+
+Tensor adain(const Tensor& content_any, const Tensor& style_any, double eps, std::int64_t correction) {
+  check_adain(content_any, style_any);
+  const MemoryFormat layout = layout_of(content_any);
+  const MemoryFormat style_layout = layout_of(style_any);
+  const Tensor content = dense(content_any, layout);
+  const Tensor style = dense(style_any, style_layout);
+  Tensor out = empty(content.sizes(), content, layout);
+  with_storage_type(content.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::adain(data<T>(content), shape_of(content, layout), data<T>(style), shape_of(style, style_layout),
+                   static_cast<float>(eps), correction, mutable_data<T>(out), on_torch_threads);
+  });
+  return out;
+}
+
+std::tuple<Tensor, Tensor> adain_backward(const Tensor& grad_any, const Tensor& content_any, const Tensor& style_any,
+                                          double eps, std::int64_t correction) {
+  check_adain(content_any, style_any);
+  check_same_shape(grad_any, content_any, "grad and content");
+  const MemoryFormat layout = layout_of(content_any);
+  const MemoryFormat style_layout = layout_of(style_any);
+  const Tensor grad = dense(grad_any, layout);
+  const Tensor content = dense(content_any, layout);
+  const Tensor style = dense(style_any, style_layout);
+  Tensor grad_content = empty(content.sizes(), content, layout);
+  Tensor grad_style = empty(style.sizes(), style, style_layout);
+  with_storage_type(content.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::adain_backward(data<T>(grad), data<T>(content), shape_of(content, layout), data<T>(style),
+                            shape_of(style, style_layout), static_cast<float>(eps), correction,
+                            mutable_data<T>(grad_content), mutable_data<T>(grad_style), on_torch_threads);
+  });
+  return {grad_content, grad_style};
+}
+
+// --- sobel_l1_loss ------------------------------------------------------------------------------------------------
+
+// Contiguous copies of what is not contiguous, kept alive beside the pointers into them.
+struct Pair {
+  Tensor pred, target;
+  std::optional<Tensor> valid;
+
+  Pair(const Tensor& pred_any, const Tensor& target_any, const std::optional<Tensor>& valid_any)
+      : pred(torch::stable::contiguous(pred_any)), target(torch::stable::contiguous(target_any)) {
+    check_image(pred, "pred");
+    STD_TORCH_CHECK(pred.size(1) == 1, "depthsr: pred must have one channel");
+    check_same_shape(pred, target, "pred and target");
+    if (!valid_any) return;
+    valid = torch::stable::contiguous(*valid_any);
+    STD_TORCH_CHECK(valid->scalar_type() == ScalarType::Bool, "depthsr: valid must be bool");
+    STD_TORCH_CHECK(valid->numel() == pred.numel(), "depthsr: valid must have pred's shape");
+  }
+
+  template <typename T>
+  depthsr::DepthPair<T> pointers() const {
+    return {data<T>(pred), data<T>(target), valid ? data<bool>(*valid) : nullptr, pred.size(0), pred.size(2),
+            pred.size(3)};
+  }
+};
+
+Tensor sobel_l1_loss(const Tensor& pred, const Tensor& target, const std::optional<Tensor>& valid, double l1_weight,
+                     double gradient_weight) {
+  const Pair pair(pred, target, valid);
+  Tensor loss = torch::stable::new_empty(pair.pred, {}, ScalarType::Float);
+  with_storage_type(pair.pred.scalar_type(), [&](auto zero) {
+    *mutable_data<float>(loss) =
+        depthsr::sobel_l1_loss(pair.pointers<decltype(zero)>(), l1_weight, gradient_weight, on_torch_threads);
+  });
+  return loss;
+}
+
+Tensor sobel_l1_loss_backward(const Tensor& grad, const Tensor& pred, const Tensor& target,
+                              const std::optional<Tensor>& valid, double l1_weight, double gradient_weight) {
+  STD_TORCH_CHECK(grad.numel() == 1 && grad.scalar_type() == ScalarType::Float,
+                  "depthsr: the loss's grad must be one float32 value");
+  const Pair pair(pred, target, valid);
+  Tensor grad_pred = torch::stable::empty_like(pair.pred);
+  with_storage_type(pair.pred.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    depthsr::sobel_l1_loss_backward(*data<float>(grad), pair.pointers<T>(), l1_weight, gradient_weight,
+                                    mutable_data<T>(grad_pred), on_torch_threads);
+  });
+  return grad_pred;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
+  library.impl("layer_norm_2d", TORCH_BOX(&layer_norm_2d));
+  library.impl("layer_norm_2d_backward", TORCH_BOX(&layer_norm_2d_backward));
+  library.impl("simple_gate", TORCH_BOX(&simple_gate));
+  library.impl("simple_gate_backward", TORCH_BOX(&simple_gate_backward));
+  library.impl("adain", TORCH_BOX(&adain));
+  library.impl("adain_backward", TORCH_BOX(&adain_backward));
+  library.impl("sobel_l1_loss", TORCH_BOX(&sobel_l1_loss));
+  library.impl("sobel_l1_loss_backward", TORCH_BOX(&sobel_l1_loss_backward));
+}
+
+// Importing the module loads the library above; it has no Python functions of its own.
+extern "C" PyObject* PyInit__C_cpu(void) {
+  static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C_cpu", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return PyModule_Create(&module);
+}

@@ -1,0 +1,79 @@
+// The CPU kernels' API: raw pointers, sizes and a way to run a loop in parallel; nothing of torch or numpy.
+//
+// What each function computes is specified by depthsr/ops/reference.py. T, the storage type, is float, Half or
+// BFloat16; all arithmetic is float or double. Output buffers are overwritten whole and may hold anything before.
+// Results do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace depthsr {
+
+struct Half {
+  std::uint16_t bits;
+};
+
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+// A dense B×C×H×W tensor with pixels = H * W. Element (b, c, p) lies at (b * channels + c) * pixels + p, or, when
+// channels_last, at (b * pixels + p) * channels + c.
+struct Shape {
+  std::int64_t batch;
+  std::int64_t channels;
+  std::int64_t pixels;
+  bool channels_last;
+
+  std::int64_t elements() const { return batch * channels * pixels; }
+};
+
+// Runs body(begin, end) over ranges that cover [0, count) once, of at least `grain` steps each, in any order.
+using Body = std::function<void(std::int64_t begin, std::int64_t end)>;
+using ParallelFor = void (*)(std::int64_t count, std::int64_t grain, const Body& body);
+
+template <typename T>
+void layer_norm_2d(const T* x, const float* weight, const float* bias, float eps, Shape shape, T* out,
+                   ParallelFor parallel_for);
+
+template <typename T>
+void layer_norm_2d_backward(const T* grad_out, const T* x, const float* weight, float eps, Shape shape, T* grad_x,
+                            float* grad_weight, float* grad_bias, ParallelFor parallel_for);
+
+// `shape` is that of the result; x has twice its channels.
+template <typename T>
+void simple_gate(const T* x, Shape shape, T* out, ParallelFor parallel_for);
+
+template <typename T>
+void simple_gate_backward(const T* grad_out, const T* x, Shape shape, T* grad_x, ParallelFor parallel_for);
+
+// Content and style share batch and channels. The results have the layout of what they belong to.
+template <typename T>
+void adain(const T* content, Shape content_shape, const T* style, Shape style_shape, float eps,
+           std::int64_t correction, T* out, ParallelFor parallel_for);
+
+template <typename T>
+void adain_backward(const T* grad_out, const T* content, Shape content_shape, const T* style, Shape style_shape,
+                    float eps, std::int64_t correction, T* grad_content, T* grad_style, ParallelFor parallel_for);
+
+// A stack of one-channel frames, row by row, with the pixels that count. valid == nullptr: all of them.
+template <typename T>
+struct DepthPair {
+  const T* pred;
+  const T* target;
+  const bool* valid;
+  std::int64_t batch;
+  std::int64_t height;
+  std::int64_t width;
+};
+
+template <typename T>
+float sobel_l1_loss(DepthPair<T> pair, double l1_weight, double gradient_weight, ParallelFor parallel_for);
+
+// The gradient for pred; the target's is its negative.
+template <typename T>
+void sobel_l1_loss_backward(float grad_out, DepthPair<T> pair, double l1_weight, double gradient_weight, T* grad_pred,
+                            ParallelFor parallel_for);
+
+}  // namespace depthsr

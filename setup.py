@@ -1,0 +1,95 @@
+"""Native builds only; everything else is in pyproject.toml. What to build is decided in `planned_modules`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "build_backend"))
+from toolchain import why_no_cuda_build, why_no_native_build
+
+CPU_KERNELS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cpu").glob("*.cpp"))
+CUDA_KERNELS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cuda").glob("*.cu"))
+HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob("**/*.h"))
+INCLUDE = [str(ROOT / "csrc/include")]
+
+# Not -march=native: a wheel built here runs on every machine of this architecture. -fno-math-errno lets sqrt vectorise.
+OPTIMISE = [] if os.name == "nt" else ["-O3", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wall"]
+STD = "/std:c++20" if os.name == "nt" else "-std=c++20"
+# The stable ABI of torch 2.10: one binary for that and every later torch.
+STABLE_TORCH = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DTORCH_STABLE_ONLY"]
+
+
+def cpu_module() -> Extension:
+    """depthsr._C_cpu: the CPU kernels as torch ops."""
+    from torch.utils.cpp_extension import CppExtension
+
+    return CppExtension(
+        "depthsr._C_cpu",
+        ["csrc/bindings/torch_cpu.cpp", *CPU_KERNELS],
+        include_dirs=INCLUDE,
+        depends=HEADERS,
+        extra_compile_args=[STD, *OPTIMISE, *STABLE_TORCH],
+        py_limited_api=True,  # one binary for every Python as well; torch defines Py_LIMITED_API
+    )
+
+
+def numpy_module() -> Extension:
+    """depthsr._native: the CPU kernels for numpy, without torch."""
+    import pybind11
+
+    return Extension(
+        "depthsr._native",
+        ["csrc/bindings/numpy.cpp", *CPU_KERNELS],
+        include_dirs=[*INCLUDE, pybind11.get_include()],
+        depends=HEADERS,
+        language="c++",
+        extra_compile_args=[STD, *OPTIMISE],
+    )
+
+
+def planned_modules() -> tuple[list[Extension], dict[str, str]]:
+    """What to build, and for each module one sentence: "built", or why not.
+
+    - No compiler, or DEPTHSR_NATIVE=0: nothing. The package is pure Python then and runs on the reference ops.
+    - A compiler: `_native`; with a torch also `_C_cpu`.
+    """
+    decisions = dict.fromkeys(("_native", "_C_cpu"), "built")
+    if reason := why_no_native_build():
+        return [], dict.fromkeys(decisions, f"not built: {reason}")
+    modules = [numpy_module()]
+    try:
+        modules.append(cpu_module())
+    except ModuleNotFoundError as error:
+        decisions["_C_cpu"] = f"not built: torch could not be imported at build time ({error})"
+    return modules, decisions
+
+
+class BuildPython(build_py):
+    """Puts `decisions` beside the package's modules, for `depthsr doctor`."""
+
+    def run(self) -> None:
+        super().run()
+        folder = ROOT / "depthsr" if self.editable_mode else Path(self.build_lib, "depthsr")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "_build.json").write_text(json.dumps(decisions, indent=2) + "\n", encoding="utf-8")
+
+
+def build_commands(modules: list[Extension]) -> dict:
+    if not any(module.name == "depthsr._C_cpu" for module in modules):
+        return {"build_py": BuildPython}
+    from torch.utils.cpp_extension import BuildExtension
+
+    return {"build_py": BuildPython, "build_ext": BuildExtension}
+
+
+modules, decisions = planned_modules()
+for name, decision in decisions.items():
+    print(f"depthsr.{name}: {decision}.")
+setup(ext_modules=modules, cmdclass=build_commands(modules))

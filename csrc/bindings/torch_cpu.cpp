@@ -267,7 +267,7 @@ STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
 }
 
 // Importing the module loads the library above; it has no Python functions of its own.
-extern "C" PyObject* PyInit__C_cpu(void) {
+PyMODINIT_FUNC PyInit__C_cpu(void) {
   static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C_cpu", nullptr, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
   return PyModule_Create(&module);
 }

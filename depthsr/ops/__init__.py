@@ -1,7 +1,73 @@
-"""The package's operations on tensors."""
+"""The package's operations on tensors. `reference` says what each one means; `choice` which implementation runs."""
 
 from __future__ import annotations
 
-from depthsr.ops.reference import adain, layer_norm_2d, simple_gate, sobel_l1_loss
+import torch
+from torch import Tensor
 
-__all__ = ["adain", "layer_norm_2d", "simple_gate", "sobel_l1_loss"]
+from depthsr.ops import reference
+from depthsr.ops.choice import backend, choose
+
+__all__ = ["adain", "backend", "layer_norm_2d", "reference", "simple_gate", "sobel_l1_loss"]
+
+
+def _check_image(name: str, tensor: Tensor) -> None:
+    if tensor.dim() != 4:
+        raise ValueError(f"{name} must be B×C×H×W, but has shape {tuple(tensor.shape)}")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} must be of a floating-point type, but is {tensor.dtype}")
+
+
+def layer_norm_2d(x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float = 1e-6) -> Tensor:
+    _check_image("x", x_BCHW)
+    for name, tensor in (("weight", weight_C), ("bias", bias_C)):
+        if tensor.shape != (x_BCHW.shape[1],):
+            raise ValueError(f"{name} must have {x_BCHW.shape[1]} values, one a channel, not {tuple(tensor.shape)}")
+    return choose("layer_norm_2d", x_BCHW, weight_C, bias_C)(x_BCHW, weight_C, bias_C, eps)
+
+
+def simple_gate(x_B2CHW: Tensor) -> Tensor:
+    _check_image("x", x_B2CHW)
+    if x_B2CHW.shape[1] % 2:
+        raise ValueError(f"x must have an even number of channels, but has {x_B2CHW.shape[1]}")
+    return choose("simple_gate", x_B2CHW)(x_B2CHW)
+
+
+def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correction: int = 0) -> Tensor:
+    _check_image("content", content_BCHW)
+    _check_image("style", style_BCHW)
+    if content_BCHW.shape[:2] != style_BCHW.shape[:2]:
+        raise ValueError(
+            "content and style must have the same batch and channels, "
+            f"but are {tuple(content_BCHW.shape)} and {tuple(style_BCHW.shape)}"
+        )
+    if content_BCHW.dtype != style_BCHW.dtype:  # kernels take one storage type: the wider, which loses nothing
+        wider = torch.promote_types(content_BCHW.dtype, style_BCHW.dtype)
+        return adain(content_BCHW.to(wider), style_BCHW.to(wider), eps, correction).to(content_BCHW.dtype)
+    return choose("adain", content_BCHW, style_BCHW)(content_BCHW, style_BCHW, eps, correction)
+
+
+def sobel_l1_loss(
+    pred_B1HW: Tensor,
+    target_B1HW: Tensor,
+    valid_B1HW: Tensor | None = None,
+    l1_weight: float = 1.0,
+    gradient_weight: float = 1.0,
+) -> Tensor:
+    _check_image("pred", pred_B1HW)
+    if pred_B1HW.shape[1] != 1:
+        raise ValueError(f"pred must have one channel, but has shape {tuple(pred_B1HW.shape)}")
+    for name, tensor in (("target", target_B1HW), ("valid", valid_B1HW)):
+        if tensor is not None and tensor.shape != pred_B1HW.shape:
+            raise ValueError(f"{name} must have pred's shape {tuple(pred_B1HW.shape)}, not {tuple(tensor.shape)}")
+    if valid_B1HW is not None and valid_B1HW.dtype != torch.bool:
+        raise ValueError(f"valid must be bool, but is {valid_B1HW.dtype}")
+    if pred_B1HW.dtype != target_B1HW.dtype:  # as in adain; a network's half-precision output against float32 depth
+        wider = torch.promote_types(pred_B1HW.dtype, target_B1HW.dtype)
+        pred_B1HW, target_B1HW = pred_B1HW.to(wider), target_B1HW.to(wider)
+    compute = choose("sobel_l1_loss", pred_B1HW, target_B1HW)
+    return compute(pred_B1HW, target_B1HW, valid_B1HW, l1_weight, gradient_weight)
+
+
+for _op in (adain, layer_norm_2d, simple_gate, sobel_l1_loss):
+    _op.__doc__ = f"{getattr(reference, _op.__name__).__doc__}\n    Raises ValueError for shapes or types that do not fit."

@@ -1,0 +1,140 @@
+"""Which implementation of an op runs, and why not the others.
+
+Every implementation has one predicate, `why_not`, that returns None or a sentence. Left to choose (`auto`), the first
+that may run does, and a fall-back to the reference is logged once with that sentence; when an implementation is forced
+with DEPTHSR_BACKEND or `backend(...)`, the same sentence is raised. `depthsr doctor` prints them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from depthsr import config
+from depthsr.ops import reference, registration
+
+logger = logging.getLogger("depthsr.ops")
+
+OPS = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
+
+
+def why_no_module(name: str) -> str | None:
+    """Why the compiled module depthsr.<name> cannot be used; loads it when it can."""
+    try:
+        importlib.import_module(f"depthsr.{name}")
+    except ModuleNotFoundError:
+        try:
+            decisions = json.loads((Path(__file__).parent.parent / "_build.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return f"depthsr.{name} is not built: this is a checkout; run `pip install .` in it"
+        return f"depthsr.{name} was {decisions.get(name, 'not known to this build')}"
+    except (ImportError, OSError) as error:
+        return f"depthsr.{name} is built but does not load: {error}"
+    return None
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A way to compute the ops on one type of device.
+
+    functions  op name -> function with the reference's signature.
+    broken     why none of them can run in this installation, or None.
+    """
+
+    name: str
+    device: str
+    dtypes: tuple[torch.dtype, ...]
+    functions: dict[str, Callable[..., Tensor]]
+    broken: str | None
+
+    def why_not(self, op: str, tensors: tuple[Tensor, ...]) -> str | None:
+        """None if this implementation can compute `op` on these tensors, or one sentence that says why not."""
+        if self.broken is not None:
+            return self.broken
+        if op not in self.functions:
+            return f"there is no {self.name} implementation of {op}"
+        for tensor in tensors:
+            if tensor.device.type != self.device:
+                return f"the {self.name} kernels run on {self.device} tensors, and {op} was given one on {tensor.device}"
+            if tensor.dtype not in self.dtypes:
+                return f"the {self.name} kernels have no {tensor.dtype} version of {op}"
+        return None
+
+
+NATIVE = Implementation(
+    name="native",
+    device="cpu",
+    dtypes=(torch.float32, torch.float16, torch.bfloat16),
+    functions={op: getattr(torch.ops.depthsr, op).default for op in OPS},
+    broken=why_no_module("_C_cpu"),
+)
+
+#: Beside the reference, the fastest first.
+IMPLEMENTATIONS = (NATIVE,)
+
+_backend = config.backend()
+_told: set[str] = set()
+
+
+@contextlib.contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Within the block ops use this implementation ("auto" chooses), whatever DEPTHSR_BACKEND says."""
+    global _backend
+    if name not in config.BACKENDS:
+        raise ValueError(f"there is no backend {name!r}; use one of {', '.join(config.BACKENDS)}.")
+    before, _backend = _backend, name
+    try:
+        yield
+    finally:
+        _backend = before
+
+
+def why_not(name: str, op: str, tensors: tuple[Tensor, ...]) -> str | None:
+    """Why the implementation called `name` cannot compute `op` on these tensors; None if it can."""
+    if name == "reference":
+        return None
+    for implementation in IMPLEMENTATIONS:
+        if implementation.name == name:
+            return implementation.why_not(op, tensors)
+    return f"this version of depthsr has no {name} implementation"
+
+
+def choose(op: str, *tensors: Tensor) -> Callable[..., Tensor]:
+    """The function that computes `op` on these tensors. Raises RuntimeError when a forced implementation cannot."""
+    in_plain_torch = getattr(reference, op)
+    # While exporting, the graph must need nothing of this package: ONNX and AOTInductor know torch's own ops.
+    if _backend == "reference" or torch.compiler.is_exporting():
+        return in_plain_torch
+    if _backend != "auto":
+        reason = why_not(_backend, op, tensors)
+        if reason is not None:
+            raise RuntimeError(f"DEPTHSR_BACKEND is {_backend}, but {reason}.")
+        return next(i for i in IMPLEMENTATIONS if i.name == _backend).functions[op]
+    # Inductor cannot look into a custom op. These are cheap, memory-bound operations: what it gains by fusing the
+    # reference with its neighbours is more than a better kernel gains alone.
+    if torch.compiler.is_compiling():
+        return in_plain_torch
+    reasons = []
+    for implementation in IMPLEMENTATIONS:
+        if implementation.device != tensors[0].device.type:
+            continue
+        reason = implementation.why_not(op, tensors)
+        if reason is None:
+            return implementation.functions[op]
+        reasons.append(reason)
+    for reason in reasons:
+        if reason not in _told:
+            _told.add(reason)
+            logger.warning("using the slower reference implementation: %s.", reason)
+    return in_plain_torch
+
+
+assert set(OPS) <= set(registration.SCHEMAS)

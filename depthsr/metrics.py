@@ -1,0 +1,131 @@
+"""How far a depth map is from the truth. numpy; metres; pixels where the truth is NaN are not scored.
+
+Every metric takes `depth_m` (H×W, finite where scored) and `truth_m` (H×W, positive or NaN) and gives one number for
+one frame, NaN where it is not defined (nothing scored, no edges). p = prediction, t = truth, N = scored pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+#: Neighbours are on two sides of a depth edge when they differ by more than this share of the nearer one.
+EDGE_STEP = 0.1
+#: Pixels within this (Chebyshev) distance of a pixel at a depth edge count for edge_rmse.
+EDGE_RADIUS_PX = 2
+#: Ratios at which boundary_f1 looks for boundaries: 5 % to 25 % in ten steps (Depth Pro, section 3.4).
+BOUNDARY_RATIOS = np.linspace(1.05, 1.25, 10)
+
+
+def rmse(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """Root mean square error, √(Σ (p - t)² / N), metres."""
+    return float(np.sqrt(_mean(np.square(_error(depth_m, truth_m)))))
+
+
+def mae(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """Mean absolute error, Σ |p - t| / N, metres."""
+    return _mean(np.abs(_error(depth_m, truth_m)))
+
+
+def abs_rel(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """Mean absolute relative error, Σ (|p - t| / t) / N, no unit."""
+    return _mean(np.abs(_error(depth_m, truth_m)) / _scored(truth_m, truth_m))
+
+
+def delta1(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """Share of the pixels with max(p / t, t / p) < 1.25, in [0, 1]; a prediction <= 0 is never among them."""
+    depth, truth = _scored(depth_m, truth_m), _scored(truth_m, truth_m)
+    return _mean((depth < 1.25 * truth) & (truth < 1.25 * depth))
+
+
+def edge_rmse(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """RMSE, metres, over the scored pixels within EDGE_RADIUS_PX of a depth edge of the truth.
+
+    Both pixels of a horizontal or vertical pair are at an edge when |t_i - t_j| > EDGE_STEP · min(t_i, t_j); pairs
+    with an unscored pixel make no edge. "Within": in the (2 radius + 1)² square around such a pixel.
+    """
+    return rmse(depth_m, np.where(edge_zone(truth_m), truth_m, np.nan))
+
+
+def edge_zone(truth_m: np.ndarray) -> np.ndarray:
+    """H×W bool: the pixels that edge_rmse counts (see there)."""
+    zone = np.zeros(truth_m.shape, bool)
+    for first, second in _neighbours():
+        with np.errstate(invalid="ignore"):
+            a, b = truth_m[first], truth_m[second]
+            edge = np.abs(a - b) > EDGE_STEP * np.minimum(a, b)  # False where either is NaN
+        zone[first] |= edge
+        zone[second] |= edge
+    for axis in (0, 1):
+        padding = [(EDGE_RADIUS_PX, EDGE_RADIUS_PX) if i == axis else (0, 0) for i in (0, 1)]
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(zone, padding), 2 * EDGE_RADIUS_PX + 1, axis)
+        zone = windows.any(-1)
+    return zone
+
+
+def boundary_f1(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """Boundary F1 of Depth Pro (Bochkovskii et al. 2024, section 3.4), in [0, 1], free of scale.
+
+    An ordered pair of 4-neighbours (i, j) is an occluding boundary at ratio r when d_j / d_i > r. Precision and recall
+    compare the boundaries of prediction and truth pair by pair; F1 is averaged over BOUNDARY_RATIOS with weights
+    proportional to the ratios. Ratios at which the truth has no boundary are left out.
+    """
+    scores, weights = [], []
+    for ratio in BOUNDARY_RATIOS:
+        of_truth, of_depth, of_both = 0, 0, 0
+        for first, second in _neighbours():
+            for i, j in ((first, second), (second, first)):
+                with np.errstate(invalid="ignore"):
+                    known = np.isfinite(truth_m[i] + truth_m[j])
+                    truth = known & (truth_m[j] > ratio * truth_m[i])
+                    depth = known & (depth_m[j] > ratio * depth_m[i])
+                of_truth += int(truth.sum())
+                of_depth += int(depth.sum())
+                of_both += int((truth & depth).sum())
+        if of_truth:
+            scores.append(2 * of_both / (of_truth + of_depth))  # = 2PR / (P + R)
+            weights.append(ratio)
+    return float(np.average(scores, weights=weights)) if scores else float("nan")
+
+
+METRICS = {
+    metric.__name__: metric for metric in (rmse, mae, abs_rel, delta1, edge_rmse, boundary_f1)
+}  # fmt: skip
+
+
+def score(depth_m: np.ndarray, truth_m: np.ndarray) -> dict[str, float]:
+    """Every metric of one frame. Raises ValueError for different sizes or a prediction that is not finite."""
+    if depth_m.shape != truth_m.shape:
+        raise ValueError(f"the prediction is of shape {depth_m.shape} and the truth of {truth_m.shape}")
+    if not np.isfinite(_scored(depth_m, truth_m)).all():
+        raise ValueError("the prediction is not finite where it is scored")
+    return {name: metric(depth_m, truth_m) for name, metric in METRICS.items()}
+
+
+def mean_over_frames(scores: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the frames for which it is defined; NaN where it is for none."""
+    frames = list(scores)
+    means = {}
+    for name in METRICS:
+        values = [frame[name] for frame in frames if not np.isnan(frame[name])]
+        means[name] = float(np.mean(values)) if values else float("nan")
+    return means
+
+
+def _scored(values_HW: np.ndarray, truth_m: np.ndarray) -> np.ndarray:
+    return values_HW[~np.isnan(truth_m)].astype(np.float64)
+
+
+def _error(depth_m: np.ndarray, truth_m: np.ndarray) -> np.ndarray:
+    return _scored(depth_m, truth_m) - _scored(truth_m, truth_m)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _neighbours() -> tuple[tuple[tuple[slice, slice], tuple[slice, slice]], ...]:
+    """Index pairs of all horizontal and of all vertical neighbours of a map."""
+    everything, but_last, but_first = slice(None), slice(None, -1), slice(1, None)
+    return ((everything, but_last), (everything, but_first)), ((but_last, everything), (but_first, everything))

@@ -1,0 +1,127 @@
+"""Metrics against values worked out by hand and against what they must be invariant to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from depthsr import metrics
+
+NAN = float("nan")
+
+
+def random_truth(shape: tuple[int, int] = (21, 17), seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 40, shape).astype(np.float32)
+
+
+def test_values_worked_out_by_hand() -> None:
+    truth = np.array([[1.0, 2.0], [4.0, NAN]])
+    depth = np.array([[1.2, 1.0], [8.0, 1e6]])
+    scores = metrics.score(depth, truth)
+    assert scores["rmse"] == pytest.approx(np.sqrt((0.04 + 1 + 16) / 3))
+    assert scores["mae"] == pytest.approx((0.2 + 1 + 4) / 3)
+    assert scores["abs_rel"] == pytest.approx((0.2 + 0.5 + 1) / 3)
+    assert scores["delta1"] == pytest.approx(1 / 3)
+    assert scores["edge_rmse"] == pytest.approx(scores["rmse"])  # every scored pixel is within two of an edge
+
+
+def test_delta1_counts_from_both_sides_and_never_counts_non_positive() -> None:
+    truth = np.array([[10.0, 10.0, 10.0, 10.0, 10.0]])
+    depth = np.array([[12.4, 12.6, 8.1, 7.9, -10.0]])
+    assert metrics.delta1(depth, truth) == pytest.approx(2 / 5)
+
+
+def test_a_perfect_prediction() -> None:
+    truth = random_truth()
+    scores = metrics.score(truth, truth)
+    assert scores == {"rmse": 0, "mae": 0, "abs_rel": 0, "delta1": 1, "edge_rmse": 0, "boundary_f1": 1}
+
+
+def test_unscored_pixels_do_not_count() -> None:
+    truth = random_truth()
+    depth = truth * np.random.default_rng(4).uniform(0.5, 1.5, truth.shape)
+    hidden = np.random.default_rng(5).random(truth.shape) < 0.3
+    holed = np.where(hidden, NAN, truth)
+    spoiled = np.where(hidden, NAN, depth)
+    for name in ("rmse", "mae", "abs_rel", "delta1", "edge_rmse", "boundary_f1"):
+        assert metrics.METRICS[name](spoiled, holed) == pytest.approx(metrics.METRICS[name](depth, holed)), name
+    kept = ~hidden
+    assert metrics.rmse(depth, holed) == pytest.approx(np.sqrt(np.mean((depth[kept] - truth[kept]) ** 2)), rel=1e-6)
+
+
+def test_units() -> None:
+    """In centimetres, errors are a hundredfold and the relative metrics do not change."""
+    truth = random_truth()
+    depth = truth * np.random.default_rng(6).uniform(0.7, 1.4, truth.shape)
+    metres, centimetres = metrics.score(depth, truth), metrics.score(100 * depth, 100 * truth)
+    for name in ("rmse", "mae", "edge_rmse"):
+        assert centimetres[name] == pytest.approx(100 * metres[name], rel=1e-5)
+    for name in ("abs_rel", "delta1", "boundary_f1"):
+        assert centimetres[name] == pytest.approx(metres[name], rel=1e-3)
+
+
+def test_rmse_is_never_below_mae() -> None:
+    for seed in range(20):
+        truth = random_truth(seed=seed)
+        depth = random_truth(seed=100 + seed)
+        assert metrics.rmse(depth, truth) >= metrics.mae(depth, truth)
+
+
+def test_edge_zone_of_a_step() -> None:
+    truth = np.full((5, 12), 2.0)
+    truth[:, 6:] = 3.0  # the step lies between columns 5 and 6
+    expected = np.zeros(truth.shape, bool)
+    expected[:, 3:9] = True
+    np.testing.assert_array_equal(metrics.edge_zone(truth), expected)
+    depth = truth + np.where(expected, 0.5, 7.0)
+    assert metrics.edge_rmse(depth, truth) == pytest.approx(0.5)
+
+
+def test_a_step_below_the_threshold_or_beside_a_hole_is_no_edge() -> None:
+    gentle = np.full((5, 12), 2.0)
+    gentle[:, 6:] = 2.19
+    assert not metrics.edge_zone(gentle).any()
+    assert np.isnan(metrics.edge_rmse(gentle, gentle))
+    holed = np.full((5, 12), 2.0)
+    holed[:, 6], holed[:, 7:] = NAN, 3.0
+    assert not metrics.edge_zone(holed).any()
+
+
+def test_boundary_f1_by_hand() -> None:
+    """One row, one true boundary of ratio 2; the prediction has it and a false one of the same ratio: F1 = 2/3."""
+    truth = np.array([[1.0, 1.0, 2.0, 2.0, 2.0]])
+    depth = np.array([[1.0, 1.0, 2.0, 2.0, 4.0]])
+    assert metrics.boundary_f1(depth, truth) == pytest.approx(2 / 3)
+    reversed_step = np.array([[2.0, 2.0, 1.0, 1.0, 1.0]])
+    assert metrics.boundary_f1(reversed_step, truth) == 0  # an edge seen from the other side is another edge
+    shifted = np.array([[1.0, 2.0, 2.0, 2.0, 2.0]])
+    assert metrics.boundary_f1(shifted, truth) == 0
+
+
+def test_boundary_f1_weights_the_ratios() -> None:
+    """A predicted ratio of 1.15 is found at the five ratios up to 1.1389 and missed at the five above."""
+    truth, depth = np.array([[1.0, 2.0]]), np.array([[1.0, 1.15]])
+    ratios = metrics.BOUNDARY_RATIOS
+    assert metrics.boundary_f1(depth, truth) == pytest.approx(ratios[ratios < 1.15].sum() / ratios.sum())
+    assert (ratios < 1.15).sum() == 5
+
+
+def test_nothing_scored_is_nan_and_left_out_of_the_mean() -> None:
+    nothing = np.full((4, 4), NAN)
+    empty = metrics.score(random_truth((4, 4)), nothing)
+    assert all(np.isnan(value) for value in empty.values())
+    truth = random_truth((4, 4))
+    full = metrics.score(truth + 2, truth)
+    mean = metrics.mean_over_frames([empty, full, metrics.score(truth + 4, truth)])
+    assert mean["rmse"] == pytest.approx(3) and mean["mae"] == pytest.approx(3)
+    assert np.isnan(metrics.mean_over_frames([empty])["rmse"])
+
+
+def test_a_prediction_that_is_not_one_is_refused() -> None:
+    truth = random_truth()
+    with pytest.raises(ValueError, match="shape"):
+        metrics.score(truth[:-1], truth)
+    broken = truth.copy()
+    broken[2, 2] = np.inf
+    with pytest.raises(ValueError, match="finite"):
+        metrics.score(broken, truth)

@@ -29,6 +29,7 @@ class Challenge(FrameDataset):
     """See the module. Raises UserError where ground truth stands without its RGB."""
 
     has_own_split = True
+    lr_protocol = "ais"
 
     def __init__(self, folder: Path):
         names = []

@@ -32,10 +32,12 @@ class Frame:
 class FrameDataset(ABC):
     """Frames of one folder. `names` is ordered; a layout fills it and implements `scene` and `read`.
 
-    has_own_split is True where the layout itself says which frames are for validation.
+    has_own_split   True where the layout itself says which frames are for validation.
+    lr_protocol     the one degradation protocol that its `Frame.lr` are of; None: whichever the user names.
     """
 
     has_own_split = False
+    lr_protocol: str | None = None
 
     def __init__(self, folder: Path, names: list[str]):
         if not names:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from depthsr.data.dataset import Frame, FrameDataset, check_part, check_sizes
+from depthsr.io.depth import read_values
 from depthsr.io.rgb import read_rgb
 from depthsr.types import UserError
 
@@ -49,9 +49,9 @@ class RgbdGame(FrameDataset):
         rgb_path = self.folder / "rgb" / f"{name}.webp"
         depth_path = self.folder / "depth" / f"{name}.png"
         rgb = read_rgb(rgb_path)
-        code = cv2.imread(str(depth_path), cv2.IMREAD_UNCHANGED)
-        if code is None or code.dtype != np.uint16 or code.ndim != 2:
-            raise UserError(f"{depth_path} is missing or no 16-bit grey PNG; copy the dataset again.")
+        code = read_values(depth_path)
+        if code.dtype != np.uint16:
+            raise UserError(f"{depth_path} holds {code.dtype} numbers, not 16-bit depth codes; copy the dataset again.")
         depth_m = self._depth_m_of_code[code]
         check_sizes(rgb, depth_m, rgb_path, depth_path)
         return Frame(rgb, depth_m)

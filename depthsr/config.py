@@ -37,6 +37,25 @@ def backend() -> str:
 
 
 @dataclass(frozen=True)
+class DepthAnythingConfig:
+    """The relative-depth network: which weights, and its architecture (so that a saved model needs no hub).
+
+    The defaults are Depth Anything V2 Small (Yang et al. 2024), whose weights are Apache-2.0; Base and Large are
+    CC-BY-NC-4.0 and therefore not offered. image_side_px is the side that the shorter edge is resized to.
+    """
+
+    hub_id: str = "depth-anything/Depth-Anything-V2-Small-hf"
+    revision: str = "5426e4f0f36572d16453bbda7a8389317b1bef99"
+    hidden_size: int = 384
+    layers: int = 12
+    heads: int = 6
+    out_indices: tuple[int, ...] = (3, 6, 9, 12)
+    neck_sizes: tuple[int, ...] = (48, 96, 192, 384)
+    fusion_size: int = 64
+    image_side_px: int = 518
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The U-Net of two NAFNet encoder paths. Stage i works at 1/2^(i+1) of the frame.
 
@@ -45,8 +64,7 @@ class ModelConfig:
     depth_blocks      NAFNet blocks a stage in the path of the low-resolution depth.
     middle_blocks     NAFNet blocks at the coarsest stage, after the last fusion.
     decoder_blocks    NAFNet blocks of the three decoder stages, coarse to fine.
-    depth_anything    transformers hub id of the relative-depth network; None: the relative path sees RGB only.
-    depth_anything_revision  git revision of that repository on the hub, so that weights never change underfoot.
+    depth_anything    the relative-depth network; None: the relative path sees RGB only.
     """
 
     name: str
@@ -55,8 +73,7 @@ class ModelConfig:
     depth_blocks: tuple[int, int, int, int]
     middle_blocks: int
     decoder_blocks: tuple[int, int, int]
-    depth_anything: str | None = None
-    depth_anything_revision: str | None = None
+    depth_anything: DepthAnythingConfig | None = None
 
     @property
     def takes_relative(self) -> bool:
@@ -67,14 +84,19 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> ModelConfig:
-        """Inverse of to_dict. Raises UserError on unknown or missing fields."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := set(values) - known:
-            raise UserError(f"model configuration has unknown fields {sorted(unknown)}; it is of another depthsr version.")
+        """Inverse of to_dict (lists for tuples are accepted). Raises UserError on unknown or missing fields."""
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-        except TypeError as error:
-            raise UserError(f"model configuration is incomplete: {error}.") from error
+            nested = values.get("depth_anything")
+            nested = None if nested is None else DepthAnythingConfig(**_tuples(nested))
+            return cls(**{**_tuples(values), "depth_anything": nested})
+        except (TypeError, AttributeError) as error:
+            raise UserError(
+                f"the model configuration is not one of this depthsr version ({error}); save the model again with it."
+            ) from error
+
+
+def _tuples(values: dict) -> dict:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 EDGE = ModelConfig(
@@ -86,7 +108,6 @@ EDGE = ModelConfig(
     decoder_blocks=(1, 1, 1),
 )
 
-#: Licence of the Small Depth Anything V2 weights: Apache-2.0 (Base and Large are CC-BY-NC-4.0, so not used here).
 BASE = ModelConfig(
     name="base",
     widths=(24, 48, 96, 192),
@@ -94,8 +115,7 @@ BASE = ModelConfig(
     depth_blocks=(1, 1, 2, 4),
     middle_blocks=4,
     decoder_blocks=(2, 1, 1),
-    depth_anything="depth-anything/Depth-Anything-V2-Small-hf",
-    depth_anything_revision=None,
+    depth_anything=DepthAnythingConfig(),
 )
 
 PRESETS = {"edge": EDGE, "base": BASE}
@@ -120,6 +140,7 @@ class TrainConfig:
     gradient_weight   weight of the Sobel term beside L1.
     ema               decay of the weights' moving average, which is what is saved for inference.
     precision         "fp32" or "bf16" autocast.
+    workers, cache_frames   loader processes, and how many decoded frames each keeps in memory (1.8 MB each at 640×480).
     """
 
     data: str
@@ -141,6 +162,7 @@ class TrainConfig:
     ema: float = 0.999
     precision: str = "fp32"
     workers: int = 1
+    cache_frames: int = 1000
     seed: int = 0
     compile: bool = False
     channels_last: bool = True

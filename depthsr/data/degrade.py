@@ -1,0 +1,240 @@
+"""Degradation laws: from an exact depth map to what a poor sensor or a depth codec would deliver. Seeded, numpy only.
+
+Named protocols (`PROTOCOLS`) for evaluation, a random mixture (`random_degradation`) for training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthsr.data.resample import centre_sample, resample_masked
+from depthsr.types import SKY_FLOAT16, UserError
+
+#: The challenge clips depth here before it is normalised to [0, 1]; the sky lies here too.
+AIS_CLIP_M = 300.0
+AIS_FACTOR = 8
+AIS_STEP_M = 16.0
+#: Per image: additive noise a and multiplicative noise b, in levels, uniform in these ranges.
+AIS_ADDITIVE = (0.016, 0.037)
+AIS_MULTIPLICATIVE = (0.003, 0.019)
+
+GDSR_FACTORS = (4, 8, 16)
+#: Of the "-noisy" protocols: standard deviation as a share of the depth.
+GDSR_NOISE = 0.02
+
+TOF_FACTOR = 4
+#: Standard deviation as a share of the depth, near; three times that at the far end.
+TOF_NOISE = 0.01
+TOF_STEP_M = 0.001
+
+PROTOCOLS = (
+    "ais",
+    *(f"gdsr-x{factor}" for factor in GDSR_FACTORS),
+    *(f"gdsr-x{factor}-noisy" for factor in GDSR_FACTORS),
+    "tof",
+)
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A poor depth map and what is known of how it became so.
+
+    raw                  h×w float32 as transmitted: the challenge's levels, else metres with NaN = no value.
+    depth_m              h×w float32 metres, NaN = no value (the levels of `raw` turned back into metres).
+    quantisation_step_m  metres between levels; 0 = none or unknown.
+    max_depth_m          known range, None = unknown.
+    """
+
+    raw: np.ndarray
+    depth_m: np.ndarray
+    quantisation_step_m: float
+    max_depth_m: float | None
+    protocol: str
+
+
+def clip_sky(depth_m: np.ndarray, limit_m: float = AIS_CLIP_M) -> np.ndarray:
+    """Float32 copy: sky (inf or 65504) and everything beyond the limit at the limit; NaN and <= 0 become NaN."""
+    depth_m = np.asarray(depth_m, np.float32)
+    return np.where(np.isnan(depth_m) | (depth_m <= 0), np.nan, np.minimum(depth_m, limit_m)).astype(np.float32)
+
+
+def remove_sky(depth_m: np.ndarray) -> np.ndarray:
+    """Float32 copy: sky, NaN and <= 0 become NaN, as a sensor that gets no echo delivers it."""
+    depth_m = np.asarray(depth_m, np.float32)
+    with np.errstate(invalid="ignore"):
+        return np.where((depth_m > 0) & (depth_m < SKY_FLOAT16), depth_m, np.nan).astype(np.float32)
+
+
+def ground_truth(depth_m: np.ndarray, protocol: str) -> np.ndarray:
+    """What a protocol's result is scored against: H×W float32 metres, NaN where not scored.
+
+    ais, gdsr: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored.
+    """
+    _check(protocol)
+    return remove_sky(depth_m) if protocol == "tof" else clip_sky(depth_m)
+
+
+def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
+    """Degrade H×W metres (inf or 65504 = sky, NaN or <= 0 = no value) by a named protocol.
+
+    ais        the 2024 AIS depth-compression challenge: ×8, 4 bits dropped, its noise (`ais_levels`).
+    gdsr-xN    antialiased bicubic ÷N of the depth clipped at 300 m, as in guided depth super-resolution papers.
+    gdsr-xN-noisy  the same with Gaussian noise of 2 % of the depth.
+    tof        area mean ÷4 (flying pixels at edges), noise growing with distance, dropped edges, holes, 1 mm steps.
+
+    Raises UserError for an unknown protocol or a map smaller than the factor.
+    """
+    _check(protocol)
+    rng = np.random.default_rng(seed)
+    if protocol == "ais":
+        levels = ais_levels(depth_m, rng)
+        return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, protocol)
+    if protocol == "tof":
+        low_m = tof(depth_m, TOF_FACTOR, rng)
+        return Degraded(low_m, low_m, TOF_STEP_M, None, protocol)
+    factor = int(protocol.split("-")[1][1:])
+    clipped_m = clip_sky(depth_m)
+    low_m = resample_masked(clipped_m, low_size(clipped_m, factor), "bicubic")
+    low_m = np.maximum(low_m, np.nanmin(clipped_m))  # the cubic kernel undershoots at edges, below zero even
+    if protocol.endswith("noisy"):
+        low_m = add_noise(low_m, GDSR_NOISE, rng)
+    return Degraded(low_m, low_m, 0.0, None, protocol)
+
+
+def low_size(depth_HW: np.ndarray, factor: float) -> tuple[int, int]:
+    """(h, w) of a map shrunk by `factor`. Raises UserError when nothing would be left."""
+    size = (int(depth_HW.shape[0] // factor), int(depth_HW.shape[1] // factor))
+    if min(size) < 1:
+        height, width = depth_HW.shape
+        raise UserError(f"a depth map of {width}x{height} is too small to be shrunk by {factor:g}; give a larger one.")
+    return size
+
+
+def ais_levels(depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The challenge's low-resolution depth, h×w float32 levels of 16 m, decoded from its samples.
+
+    d = HR[4::8, 4::8]; q = floor(d / 16); max(0, q (1 + b n1) + a n2), n1 and n2 normal and independent a pixel.
+    HR is float16 in the challenge with 65504 for the sky. No value is transmitted as level 0.
+    """
+    low_m = centre_sample(np.asarray(depth_m, np.float32), low_size(depth_m, AIS_FACTOR))
+    low_m = np.where(np.isnan(low_m), 0.0, np.clip(low_m, 0.0, SKY_FLOAT16))
+    levels = np.floor(low_m / AIS_STEP_M)
+    additive, multiplicative = rng.uniform(*AIS_ADDITIVE), rng.uniform(*AIS_MULTIPLICATIVE)
+    noisy = levels * (1 + multiplicative * rng.standard_normal(levels.shape))
+    return np.maximum(0.0, noisy + additive * rng.standard_normal(levels.shape)).astype(np.float32)
+
+
+def dequantise_ais(levels_hw: np.ndarray) -> np.ndarray:
+    """Challenge levels back to metres: the middle of each level, clipped at 300. NaN and negative become no value.
+
+    The clip comes before any interpolation, or one sky pixel (level 4094) would bleed over its neighbours.
+    """
+    levels = np.asarray(levels_hw, np.float32)
+    middle_m = np.minimum(np.rint(levels) * AIS_STEP_M + AIS_STEP_M / 2, AIS_CLIP_M)
+    return np.where(np.isnan(levels) | (levels < 0), np.nan, middle_m).astype(np.float32)
+
+
+def add_noise(depth_m: np.ndarray, share: float | np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise of standard deviation share·depth; the result stays above 1 % of the depth."""
+    noise = rng.standard_normal(depth_m.shape)
+    return (depth_m * np.maximum(1 + share * noise, 0.01)).astype(np.float32)
+
+
+def quantise(depth_m: np.ndarray, step_m: float) -> np.ndarray:
+    """Middle of the level of `step_m` metres that each depth falls in (bits dropped, then read at the middle)."""
+    return ((np.floor(depth_m / step_m) + 0.5) * step_m).astype(np.float32)
+
+
+def punch_holes(depth_m: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Set about `share` of the map to NaN, in blobs of all sizes (thresholded sum of coarse noises)."""
+    height, width = depth_m.shape
+    field = np.zeros((height, width), np.float32)
+    for cells in (2, 6, 16):
+        coarse = rng.standard_normal((min(cells, height), min(cells, width))).astype(np.float32)
+        field += resample_masked(coarse, (height, width), "bilinear")
+    return np.where(field < np.quantile(field, share), np.nan, depth_m).astype(np.float32)
+
+
+def tof(depth_m: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """A time-of-flight camera: h×w float32 metres, NaN = no value.
+
+    Area mean (mixed "flying" pixels at depth edges), noise 1 % of the depth growing to 3 % at the far end, the sky and
+    half of the strongest edges without an echo, a twentieth of the frame in holes, millimetre steps.
+    """
+    known_m = remove_sky(depth_m)
+    low_m = resample_masked(known_m, low_size(known_m, factor), "box")
+    valid = np.isfinite(low_m)
+    if not valid.any():
+        return low_m
+    far_m = np.quantile(low_m[valid], 0.98)
+    growth = 1 + 2 * np.clip(np.where(valid, low_m, 0) / far_m, 0, 1)
+    noisy_m = add_noise(low_m, TOF_NOISE * growth, rng)
+    edge = _relative_step(low_m) > 0.3
+    lost = edge & (rng.random(low_m.shape) < 0.5)
+    noisy_m = punch_holes(np.where(lost, np.nan, noisy_m), 0.05, rng)
+    return np.maximum(np.rint(noisy_m / TOF_STEP_M) * TOF_STEP_M, TOF_STEP_M).astype(np.float32)
+
+
+def _relative_step(depth_m: np.ndarray) -> np.ndarray:
+    """Largest difference to a 4-neighbour, as a share of the depth; 0 where no neighbour is valid."""
+    padded = np.pad(depth_m, 1, mode="edge")
+    centre = padded[1:-1, 1:-1]
+    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    steps = np.stack([np.abs(n - centre) / centre for n in neighbours])
+    return np.nan_to_num(steps).max(0)
+
+
+def _check(protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise UserError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+
+def random_degradation(depth_m: np.ndarray, recipe: str, rng: np.random.Generator) -> tuple[Degraded, np.ndarray]:
+    """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on.
+
+    recipe "ais": the challenge law on randomly rescaled depth. "mixed": that law for two samples in five, else
+    factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the depth,
+    up to 5 of 8 bits dropped (told to the network or not), holes, or the ToF law, with the range known or not.
+    """
+    depth_m = depth_m * np.exp(rng.uniform(-0.7, 0.7))
+    kind = "ais" if recipe == "ais" else rng.choice(["ais", "classical", "tof"], p=[0.4, 0.5, 0.1])
+    if kind == "ais":
+        levels = ais_levels(depth_m, rng)
+        return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, "ais"), clip_sky(depth_m)
+    if kind == "tof":
+        low_m = tof(depth_m, rng.choice([2, 3, 4, 6, 8]), rng)
+        return Degraded(low_m, low_m, TOF_STEP_M, None, "tof"), remove_sky(depth_m)
+    return _random_classical(depth_m, rng)
+
+
+def _random_classical(depth_m: np.ndarray, rng: np.random.Generator) -> tuple[Degraded, np.ndarray]:
+    target_m = clip_sky(depth_m) if rng.random() < 0.75 else remove_sky(depth_m)
+    if not np.isfinite(target_m).any():
+        target_m = clip_sky(depth_m)
+    factor = rng.choice([4.0, 8.0, 16.0]) if rng.random() < 0.7 else 2.0 ** rng.uniform(0, 4)
+    squeeze = 2.0 ** rng.uniform(-0.5, 0.5) if rng.random() < 0.2 else 1.0
+    height, width = target_m.shape
+    size = (max(1, round(height / factor * squeeze)), max(1, round(width / factor / squeeze)))
+    size = (min(size[0], height), min(size[1], width))
+    sampling = rng.choice(["bicubic", "box", "centre"], p=[0.7, 0.15, 0.15])
+    low_m = centre_sample(target_m, size) if sampling == "centre" else resample_masked(target_m, size, sampling)
+    low_m = np.maximum(low_m, np.nanmin(target_m))
+    known_m = low_m[np.isfinite(low_m)]
+    range_m = float(known_m.max()) if known_m.size else 1.0
+    if rng.random() < 0.45:
+        low_m = add_noise(low_m, GDSR_NOISE if rng.random() < 0.5 else rng.uniform(0, 0.05), rng)
+    step_m = 0.0
+    if rng.random() < 0.2:
+        dropped_bits = rng.integers(1, 6)
+        step_m = range_m * 2.0**dropped_bits / 256
+        low_m = quantise(low_m, step_m)
+    if rng.random() < 0.2 and min(size) > 3:
+        low_m = punch_holes(low_m, rng.uniform(0.02, 0.5), rng)
+    told_step_m = step_m if rng.random() < 0.8 else 0.0
+    max_depth_m = range_m if rng.random() < 0.2 else None
+    return Degraded(low_m, low_m, told_step_m, max_depth_m, "classical"), target_m

@@ -1,0 +1,57 @@
+"""Training samples: frames cropped, augmented and degraded, each a function of the seed and its number alone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from depthsr.data.augment import random_colour, random_crop, random_flip
+from depthsr.data.dataset import FrameDataset
+from depthsr.data.degrade import Degraded, random_degradation
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training sample. rgb_HW3 float32 [0, 1]; target_m_HW float32 metres, NaN = not trained on."""
+
+    rgb_HW3: np.ndarray
+    degraded: Degraded
+    target_m_HW: np.ndarray
+
+
+class TrainingPairs:
+    """Indexed by (step, rank, slot): the same key gives the same sample on every machine and after every restart."""
+
+    def __init__(
+        self, dataset: FrameDataset, names: list[str], *, recipe: str, seed: int, cache_frames: int
+    ) -> None:
+        self._dataset = dataset
+        self._names = names
+        self._recipe = recipe
+        self._seed = seed
+        self._cache_frames = cache_frames
+        self._cache: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+
+    def __getitem__(self, key: tuple[int, int, int, int]) -> Sample:
+        """key = (step, rank, slot, crop side)."""
+        step, rank, slot, side = key
+        rng = np.random.default_rng([self._seed, step, rank, slot])
+        while True:
+            rgb, depth_m = self._read(self._names[rng.integers(len(self._names))])
+            rgb, depth_m = random_flip(*random_crop(rgb, depth_m, side, rng), rng)
+            degraded, target_m = random_degradation(depth_m, self._recipe, rng)
+            if np.isfinite(degraded.depth_m).any():  # a crop of nothing but sky has no measurement to learn from
+                return Sample(random_colour(rgb, rng), degraded, target_m)
+
+    def _read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        if name in self._cache:
+            self._cache.move_to_end(name)
+            return self._cache[name]
+        frame = self._dataset.read(name)
+        if self._cache_frames > 0:
+            self._cache[name] = frame.rgb, frame.depth_m
+            if len(self._cache) > self._cache_frames:
+                self._cache.popitem(last=False)
+        return frame.rgb, frame.depth_m

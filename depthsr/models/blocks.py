@@ -1,0 +1,87 @@
+"""The network's parts: NAFNet block, AdaIN fusion, down- and upsampling.
+
+Shapes: B batch, C channels, H×W pixels of the stage.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from depthsr import ops
+
+
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of each pixel, with gain and bias (NAFNet, Chen et al. 2022)."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return ops.layer_norm_2d(x_BCHW, self.weight, self.bias, self.eps)
+
+
+class NAFBlock(nn.Module):
+    """Block of "Simple Baselines for Image Restoration" (Chen et al., ECCV 2022, figure 3c).
+
+    Two residual halves: LN, 1×1, depthwise 3×3, gate, channel attention, 1×1; then LN, 1×1, gate, 1×1.
+    `beta` and `gamma` start at zero, so a new block is the identity.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.attention = nn.Conv2d(channels, channels, 1)
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.norm2 = LayerNorm2d(channels)
+        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        y = ops.simple_gate(self.conv2(self.conv1(self.norm1(x_BCHW))))
+        # fp32 mean: at 640×480 a half-precision sum of positive activations overflows.
+        pooled_BC11 = y.mean((2, 3), keepdim=True, dtype=torch.float32).to(y.dtype)
+        y = self.conv3(y * self.attention(pooled_BC11))
+        x_BCHW = x_BCHW + y * self.beta
+        y = self.conv5(ops.simple_gate(self.conv4(self.norm2(x_BCHW))))
+        return x_BCHW + y * self.gamma
+
+
+class AdaINFusion(nn.Module):
+    """Relative-depth features, re-styled with the depth path's statistics, added to the depth path.
+
+    AdaIN (Huang & Belongie 2017) with content = relative path, style = depth path: the relative path knows shape
+    and edges but neither scale nor offset; the depth path's per-channel mean and deviation supply them.
+    The 1×1 projection starts at a tenth of its usual size so that early training follows the measurement.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, channels, 1)
+        with torch.no_grad():
+            self.project.weight.mul_(0.1)
+            self.project.bias.zero_()
+
+    def forward(self, relative_BCHW: Tensor, depth_BCHW: Tensor) -> Tensor:
+        return depth_BCHW + self.project(ops.adain(relative_BCHW, depth_BCHW))
+
+
+def blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(NAFBlock(channels) for _ in range(count)))
+
+
+def down(channels: int, out_channels: int) -> nn.Conv2d:
+    """Halve H and W."""
+    return nn.Conv2d(channels, out_channels, 2, stride=2)
+
+
+def up(channels: int, out_channels: int) -> nn.Sequential:
+    """Double H and W: 1×1 then pixel shuffle."""
+    return nn.Sequential(nn.Conv2d(channels, 4 * out_channels, 1, bias=False), nn.PixelShuffle(2))

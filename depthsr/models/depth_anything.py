@@ -1,0 +1,88 @@
+"""Depth Anything V2 as a source of relative depth, through transformers.
+
+The architecture is built from the configuration; `load_hub_weights` fetches the trained weights. None of them could be
+fetched where depthsr was developed: tests build a small network of the same classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+
+from depthsr.config import DepthAnythingConfig
+from depthsr.types import UserError
+
+#: The network's input normalisation (ImageNet).
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+PATCH_PX = 14
+
+#: Its raw output is affine-invariant inverse depth: these quantiles of the frame are mapped to 0 and 1.
+QUANTILES = (0.02, 0.98)
+
+
+class DepthAnything(nn.Module):
+    """RGB [0, 1] -> relative depth B×1×H×W, 0 = far, 1 = near, robustly scaled per frame."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: DepthAnythingConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.network = transformers.DepthAnythingForDepthEstimation(_transformers_config(config))
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def forward(self, rgb_B3HW: Tensor) -> Tensor:
+        height, width = rgb_B3HW.shape[-2:]
+        factor = self.config.image_side_px / min(height, width)
+        size = [max(PATCH_PX, round(side * factor / PATCH_PX) * PATCH_PX) for side in (height, width)]
+        resized = F.interpolate(rgb_B3HW, size=size, mode="bicubic", align_corners=False, antialias=factor < 1)
+        raw_BHW = self.network(pixel_values=(resized - self.mean) / self.std).predicted_depth
+        return normalise_relative(F.interpolate(raw_BHW[:, None].float(), size=(height, width), mode="bilinear"))
+
+
+def normalise_relative(relative_B1HW: Tensor) -> Tensor:
+    """Affine-invariant inverse depth -> [0, 1] between QUANTILES of each frame, clipped a little beyond."""
+    ordered_BN = relative_B1HW.flatten(1).sort(1).values
+    last = ordered_BN.shape[1] - 1
+    low_B, high_B = (ordered_BN[:, round(last * q)] for q in QUANTILES)
+    span_B111 = (high_B - low_B).clamp(min=1e-6)[:, None, None, None]
+    return ((relative_B1HW - low_B[:, None, None, None]) / span_B111).clamp(-0.5, 1.5)
+
+
+def load_hub_weights(module: DepthAnything) -> None:
+    """Fetch the trained weights at the pinned revision. Raises UserError when the hub cannot be reached."""
+    config = module.config
+    try:
+        trained = transformers.DepthAnythingForDepthEstimation.from_pretrained(config.hub_id, revision=config.revision)
+    except OSError as error:
+        raise UserError(
+            f"the Depth Anything weights {config.hub_id} (revision {config.revision}) could not be fetched ({error}); "
+            "connect to huggingface.co, fill the hub cache, or use the model 'edge', which needs none."
+        ) from error
+    module.network.load_state_dict(trained.state_dict())
+
+
+def _transformers_config(config: DepthAnythingConfig) -> transformers.DepthAnythingConfig:
+    backbone = transformers.Dinov2Config(
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        image_size=config.image_side_px,
+        patch_size=PATCH_PX,
+        out_indices=list(config.out_indices),
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    return transformers.DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=config.hidden_size,
+        patch_size=PATCH_PX,
+        neck_hidden_sizes=list(config.neck_sizes),
+        fusion_hidden_size=config.fusion_size,
+    )

@@ -1,0 +1,165 @@
+"""The network: two NAFNet encoder paths, AdaIN fusion at four scales, a decoder with skips, a residual head.
+
+    rgb (+ relative depth) ── relative path ──┐ F_rel
+                                             AdaIN at each of four scales ── skips ── decoder ── residual
+    low-resolution depth + rgb ─ depth path ──┘ F_lr
+
+Shapes: B batch, H×W the RGB's resolution, h×w the low-resolution depth's; stage i works at H/2^(i+1).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from depthsr.config import ModelConfig
+from depthsr.models.blocks import AdaINFusion, blocks, down, up
+from depthsr.models.prior import Prior, make_prior
+
+#: Depth channels the depth path sees beside RGB: base, its logarithm, ambiguity, validity.
+DEPTH_CHANNELS = 4
+
+#: H and W are padded to a multiple of this: four halvings.
+SIZE_MULTIPLE = 16
+
+#: Normalised depth and ambiguity above this are shown to the network as this; the base itself is not clipped.
+FEATURE_LIMIT = 2.0
+
+
+class UNet(nn.Module):
+    """The trainable part. `forward` works in normalised units at one resolution; DepthSR wraps it for metres."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        relative_channels = 3 + int(config.takes_relative)
+        self.relative_stem = nn.Conv2d(relative_channels, widths[0], 4, stride=2, padding=1)
+        self.depth_stem = nn.Conv2d(DEPTH_CHANNELS + 3, widths[0], 4, stride=2, padding=1)
+        self.condition = nn.Linear(2, widths[0])
+        self.relative_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.relative_blocks))
+        self.depth_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.depth_blocks))
+        self.relative_downs = nn.ModuleList(down(c, d) for c, d in zip(widths, widths[1:]))
+        self.depth_downs = nn.ModuleList(down(c, d) for c, d in zip(widths, widths[1:]))
+        self.fusions = nn.ModuleList(AdaINFusion(c) for c in widths)
+        self.middle = blocks(widths[-1], config.middle_blocks)
+        coarse_to_fine = widths[::-1]
+        self.ups = nn.ModuleList(up(c, d) for c, d in zip(coarse_to_fine, coarse_to_fine[1:]))
+        self.decoder_stages = nn.ModuleList(blocks(c, n) for c, n in zip(coarse_to_fine[1:], config.decoder_blocks))
+        self.residual_head = nn.Conv2d(widths[0], 4, 3, padding=1)
+        self.error_head = nn.Conv2d(widths[0], 4, 3, padding=1)
+        for head in (self.residual_head, self.error_head):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor) -> tuple[Tensor, Tensor]:
+        """Residual and expected error, both B×1×H×W in units of the ambiguity. H, W: multiples of SIZE_MULTIPLE."""
+        relative = self.relative_stem(guide_BKHW)
+        depth = self.depth_stem(depth_features_BKHW) + self.condition(condition_B2)[:, :, None, None]
+        skips = []
+        for stage, fusion in enumerate(self.fusions):
+            if stage > 0:
+                relative = self.relative_downs[stage - 1](relative)
+                depth = self.depth_downs[stage - 1](depth)
+            relative = self.relative_stages[stage](relative)
+            depth = fusion(relative, self.depth_stages[stage](depth))
+            skips.append(depth)
+        x = self.middle(skips.pop())
+        for enlarge, stage_blocks in zip(self.ups, self.decoder_stages):
+            x = stage_blocks(enlarge(x) + skips.pop())
+        residual_B1HW = F.pixel_shuffle(self.residual_head(x), 2)
+        # The error is read off the features, not trained into them: the depth must not suffer for it.
+        error_B1HW = F.softplus(F.pixel_shuffle(self.error_head(x.detach()), 2) - 2.0)
+        return residual_B1HW, error_B1HW
+
+
+class DepthSR(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="depthsr",
+    license="apache-2.0",
+    pipeline_tag="depth-estimation",
+):
+    """RGB + poor depth -> sharp metric depth.
+
+    `infer` takes metres at any size; `forward` takes a Prior already made, for training, compilation and export.
+    With a preset that uses relative depth, `forward` runs Depth Anything itself unless `relative_B1HW` is given.
+    `config` may also be the dictionary that `save_pretrained` writes and `from_pretrained` reads.
+    """
+
+    def __init__(self, config: ModelConfig | dict) -> None:
+        super().__init__()
+        config = ModelConfig.from_dict(config) if isinstance(config, dict) else config
+        self.config = config
+        self.unet = UNet(config)
+        self.depth_anything: nn.Module | None = None
+        if config.depth_anything is not None:
+            from depthsr.models.depth_anything import DepthAnything
+
+            self.depth_anything = DepthAnything(config.depth_anything)
+
+    def forward(self, rgb_B3HW: Tensor, prior: Prior, relative_B1HW: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Depth and its expected absolute error, both B×1×H×W in units of prior.scale_m_B.
+
+        rgb_B3HW       [0, 1], any H, W >= 1.
+        relative_B1HW  relative depth of the RGB in [0, 1], 1 = near; only for presets that take it.
+        """
+        height, width = rgb_B3HW.shape[-2:]
+        guide = (rgb_B3HW - 0.5) * 2
+        base, ambiguity = prior.base_B1HW, prior.ambiguity_B1HW
+        depth_features = torch.cat(
+            [
+                base.clamp(0, FEATURE_LIMIT),
+                torch.log1p(30 * base.clamp(min=0)) / 3.5,
+                ambiguity.clamp(0, FEATURE_LIMIT),
+                prior.valid_B1HW,
+                guide,
+            ],
+            1,
+        )
+        if self.depth_anything is not None:
+            if relative_B1HW is None:
+                relative_B1HW = self.depth_anything(rgb_B3HW)
+            guide = torch.cat([relative_B1HW, guide], 1)
+        residual, error = self.unet(_pad(guide), _pad(depth_features), prior.condition_B2)
+        residual, error = residual[..., :height, :width], error[..., :height, :width]
+        return base + residual.float() * ambiguity, error.float() * ambiguity
+
+    @torch.inference_mode()
+    def infer(
+        self,
+        rgb_B3HW: Tensor,
+        depth_m_B1hw: Tensor,
+        valid_B1hw: Tensor,
+        *,
+        relative_B1HW: Tensor | None = None,
+        quantisation_step_m: float = 0.0,
+        max_depth_m: float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Sharp depth and its expected absolute error, both B×1×H×W float32 metres.
+
+        depth_m_B1hw         float32 metres, any h, w; anything where valid_B1hw (bool) is False.
+        quantisation_step_m  metres between the measurement's levels; 0 = none or unknown.
+        max_depth_m          known range; the depth is clipped to [0, max_depth_m]. None: metric sensor, no known range,
+                             the depth is clipped to [0, 1.05 × the largest valid depth].
+        """
+        batch = rgb_B3HW.shape[0]
+        limit_m_B = depth_m_B1hw.new_full((batch,), max_depth_m or 0.0)
+        step_m_B = depth_m_B1hw.new_full((batch,), quantisation_step_m)
+        prior = make_prior(depth_m_B1hw, valid_B1hw, tuple(rgb_B3HW.shape[-2:]), step_m_B, limit_m_B)
+        dtype = self.unet.relative_stem.weight.dtype
+        with torch.autocast(rgb_B3HW.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            depth_B1HW, error_B1HW = self(rgb_B3HW, prior, relative_B1HW)
+        scale_B111 = prior.scale_m_B[:, None, None, None]
+        if max_depth_m is None:
+            limit_m_B = 1.05 * torch.where(valid_B1hw, depth_m_B1hw, 0.0).flatten(1).amax(1)
+        limit_B111 = limit_m_B[:, None, None, None]
+        depth_m_B1HW = torch.minimum((depth_B1HW * scale_B111).clamp(min=0), limit_B111)
+        return depth_m_B1HW, error_B1HW * scale_B111
+
+
+def _pad(x_BCHW: Tensor) -> Tensor:
+    """Replicate the right and lower border up to a multiple of SIZE_MULTIPLE (zeros would read as depth 0)."""
+    height, width = x_BCHW.shape[-2:]
+    return F.pad(x_BCHW, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="replicate")

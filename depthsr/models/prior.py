@@ -1,0 +1,106 @@
+"""From a poor depth map to what the network sees: normalised, filled, upsampled, with how far it may be wrong.
+
+Shapes: B batch, h×w low resolution, H×W the RGB's resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Of the valid depths, the quantile that is mapped to 1 when the range is unknown. Not the maximum: one wild pixel
+#: must not rescale the frame.
+RANGE_QUANTILE = 0.99
+
+#: A correction of this share of the depth (and of the range) is allowed even where the neighbourhood is flat.
+AMBIGUITY_OF_DEPTH = 0.02
+AMBIGUITY_OF_RANGE = 0.002
+
+#: In holes the value is a guess: a correction of this share of the depth is natural there.
+AMBIGUITY_OF_HOLE = 0.25
+
+
+class Prior(NamedTuple):
+    """The depth measurement at the RGB's resolution, in units of `scale_m_B`.
+
+    base_B1HW       bilinear upsampling of the hole-filled depth; what the network corrects.
+    ambiguity_B1HW  how far `base` may be off: spread of the 3×3 low-resolution neighbourhood plus quantisation step,
+                    larger in holes. The network's output is multiplied by it, so where the measurement leaves no doubt
+                    the result is the measurement, at any depth and in any unit.
+    valid_B1HW      1 where measured, 0 in holes, between at their edges.
+    condition_B2    quantisation step and log2 of the upsampling factor, both about 0 to 1.
+    scale_m_B       metres per unit.
+    """
+
+    base_B1HW: Tensor
+    ambiguity_B1HW: Tensor
+    valid_B1HW: Tensor
+    condition_B2: Tensor
+    scale_m_B: Tensor
+
+
+def depth_range_m(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    """RANGE_QUANTILE of each sample's valid depths, B, metres; 1 where nothing is valid. Unmoved by a few wild pixels."""
+    depth_m_BN = torch.where(valid_B1hw, depth_m_B1hw, torch.inf).flatten(1)
+    count_B = valid_B1hw.flatten(1).sum(1)
+    rank_B = ((count_B - 1).clamp(min=0) * RANGE_QUANTILE).round().long()
+    range_B = depth_m_BN.sort(1).values.gather(1, rank_B[:, None])[:, 0]
+    return torch.where(torch.isfinite(range_B) & (range_B > 0), range_B, 1.0)
+
+
+def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    """Holes filled from coarser and coarser averages of the valid pixels (pull-push, Gortler et al. 1996).
+
+    x and the result: any unit; valid: bool. All-invalid samples become 0. Invalid pixels of x are never read.
+    """
+    weight = valid_B1hw.to(x_B1hw.dtype)
+    values = torch.where(valid_B1hw, x_B1hw, 0.0)
+    levels = [(values, weight)]
+    while max(values.shape[-2:]) > 1:
+        # Averaging value·weight and weight alike (windows cut at the border too) keeps their quotient a mean.
+        total = F.avg_pool2d(values * weight, 2, ceil_mode=True)
+        weight = F.avg_pool2d(weight, 2, ceil_mode=True)
+        values = total / weight.clamp(min=1e-12)
+        weight = (weight > 0).to(weight.dtype)
+        levels.append((values, weight))
+    filled = levels[-1][0]
+    for values, weight in reversed(levels[:-1]):
+        filled = F.interpolate(filled, size=values.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 0, values, filled)
+    return filled
+
+
+def spread(x_B1hw: Tensor) -> Tensor:
+    """Maximum minus minimum of each pixel's 3×3 neighbourhood."""
+    return F.max_pool2d(x_B1hw, 3, 1, 1) + F.max_pool2d(-x_B1hw, 3, 1, 1)
+
+
+def make_prior(
+    depth_m_B1hw: Tensor,
+    valid_B1hw: Tensor,
+    size: tuple[int, int],
+    quantisation_step_m_B: Tensor,
+    max_depth_m_B: Tensor,
+) -> Prior:
+    """Normalise, fill, upsample to `size` = (H, W).
+
+    depth_m_B1hw           float32 metres; anything where valid is False.
+    valid_B1hw             bool.
+    quantisation_step_m_B  metres between the levels of the measurement; 0 = none or unknown.
+    max_depth_m_B          known range in metres, mapped to 1; 0 = unknown, taken from the data (`depth_range_m`).
+    """
+    scale_m_B = torch.where(max_depth_m_B > 0, max_depth_m_B, depth_range_m(depth_m_B1hw, valid_B1hw))
+    scale_B111 = scale_m_B[:, None, None, None]
+    step_B111 = quantisation_step_m_B[:, None, None, None] / scale_B111
+    x = fill_holes(depth_m_B1hw / scale_B111, valid_B1hw)
+    hole = (~valid_B1hw).to(x.dtype)
+    ambiguity = spread(x) + step_B111 + (AMBIGUITY_OF_DEPTH + AMBIGUITY_OF_HOLE * hole) * x + AMBIGUITY_OF_RANGE
+    h, w = x.shape[-2:]
+    planes = F.interpolate(torch.cat([x, ambiguity, 1 - hole], 1), size=size, mode="bilinear", align_corners=False)
+    log2_factor = 0.5 * math.log2(max(1.0, size[0] / h) * max(1.0, size[1] / w))
+    condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
+    return Prior(*planes.split(1, 1), condition_B2, scale_m_B)

@@ -63,7 +63,7 @@ def _read_folder(folder: Path) -> DepthSR:
     try:
         config = ModelConfig.from_dict(json.loads(config_path.read_text()))
     except (json.JSONDecodeError, UnicodeDecodeError, UserError) as error:
-        raise UserError(f"{config_path} is no model configuration: {error}") from error
+        raise UserError(f"{config_path} is no model configuration ({error}); fetch or save the model again.") from error
     try:
         weights = safetensors.torch.load_file(weights_path)
     except (safetensors.SafetensorError, OSError) as error:

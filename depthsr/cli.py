@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import sys
 from enum import Enum
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -65,22 +65,22 @@ def infer(
     fp16: Half = False,
     model: Model = "edge",
     relative: Annotated[
-        Optional[str], typer.Option(help="Your own relative depth, larger = nearer (base).", metavar="FILE|DIR|GLOB")
+        str | None, typer.Option(help="Your own relative depth, larger = nearer (base).", metavar="FILE|DIR|GLOB")
     ] = None,
     depth_scale: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(help="Metres per stored unit of --depth. Default: integers are millimetres, floats metres."),
     ] = None,
     protocol: Annotated[
         InputProtocol, typer.Option(help="metric: depth of a sensor. ais: low-resolution levels of the challenge.")
     ] = InputProtocol.METRIC,
     quantisation_step: Annotated[
-        Optional[float], typer.Option(help="Metres between the levels of a coarsely quantised input.")
+        float | None, typer.Option(help="Metres between the levels of a coarsely quantised input.")
     ] = None,
-    max_depth: Annotated[Optional[float], typer.Option(help="Largest depth there can be, metres, if known.")] = None,
+    max_depth: Annotated[float | None, typer.Option(help="Largest depth there can be, metres, if known.")] = None,
     device: Device = "auto",
     depth_format: Annotated[
-        Optional[DepthFormat],
+        DepthFormat | None,
         typer.Option("--format", help="Of the written depth. Default: png (16-bit, millimetres); npy with ais."),
     ] = None,
     picture: Annotated[bool, typer.Option(help="Also write NAME.vis.png to look at.")] = True,
@@ -152,6 +152,7 @@ def train(
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights.")] = TrainConfig.ema,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 autocast.")] = TrainConfig.precision,
     workers: Annotated[int, typer.Option(help="Data-loading processes.")] = TrainConfig.workers,
+    cache_frames: Annotated[int, typer.Option(help="Decoded frames each keeps.")] = TrainConfig.cache_frames,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = TrainConfig.seed,
     compile: Annotated[bool, typer.Option(help="Use torch.compile.")] = TrainConfig.compile,
     channels_last: Annotated[bool, typer.Option(help="Memory format of the activations.")] = TrainConfig.channels_last,
@@ -174,13 +175,14 @@ def train(
 def evaluate(
     data: Annotated[str, typer.Option(help="Folder with rgb/, depth/ and optionally lr/.", metavar="FOLDER")],
     protocol: Annotated[Protocol, typer.Option(help="How the depth is degraded and scored.")],
-    model: Annotated[
-        Optional[list[str]],
-        typer.Option(help="A model or baseline; repeat for several. Default: edge and all baselines."),
+    model: Annotated[list[str] | None, typer.Option(help="Model to score; repeat for several. Default: edge.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Put the classical baselines beside the models.")] = True,
+    split: Annotated[
+        str | None, typer.Option(help="all, train, val or last100. Default: val if stated, or all.")
     ] = None,
-    json: Annotated[Optional[str], typer.Option(help="Write the scores here too.", metavar="FILE")] = None,
-    limit: Annotated[Optional[int], typer.Option(help="Only the first so many frames.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many frames, spread evenly.")] = None,
     seed: Annotated[int, typer.Option(help="Of the simulated degradation.")] = 0,
+    json: Annotated[str | None, typer.Option(help="Write the scores to this file too.", metavar="FILE")] = None,
     device: Device = "auto",
     fp16: Half = False,
 ) -> None:
@@ -189,8 +191,22 @@ def evaluate(
     Prints a table with a row for each model or baseline; --json writes the same numbers to a file.
     """
     from depthsr.evaluate import evaluate as run
+    from depthsr.evaluate import markdown_table, write_json
 
-    run(data, protocol.value, model, json=json, limit=limit, seed=seed, device=device, dtype="fp16" if fp16 else "auto")
+    result = run(
+        data,
+        protocol.value,
+        model,
+        baselines=baselines,
+        split=split,
+        limit=limit,
+        seed=seed,
+        device=device,
+        dtype="fp16" if fp16 else "auto",
+    )
+    if json is not None:
+        write_json(result, json)
+    typer.echo(markdown_table(result))
 
 
 @app.command()
@@ -200,7 +216,7 @@ def degrade(
     protocol: Annotated[Protocol, typer.Option(help="The law of the degradation.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 0,
     depth_scale: Annotated[
-        Optional[float], typer.Option(help="Metres per stored unit. Default: integers are millimetres, floats metres.")
+        float | None, typer.Option(help="Metres per stored unit. Default: integers are millimetres, floats metres.")
     ] = None,
 ) -> None:
     """Spoil good depth as a sensor would.

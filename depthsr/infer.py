@@ -41,6 +41,7 @@ class Restorer(Protocol):
         relative_HW: np.ndarray | None,
         quantisation_step_m: float,
         max_depth_m: float | None,
+        protocol: str,
     ) -> tuple[np.ndarray, np.ndarray | None]: ...
 
 
@@ -56,17 +57,28 @@ class NetworkRestorer:
     def takes_relative(self) -> bool:
         return self.model.config.takes_relative
 
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m):
+    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
         valid_hw = np.isfinite(depth_m_hw)
         depth_m_B1HW, error_m_B1HW = self.model.infer(
             torch.from_numpy(rgb_HW3).permute(2, 0, 1)[None].to(self.device),
-            torch.from_numpy(np.where(valid_hw, depth_m_hw, 0))[None, None].to(self.device),
-            torch.from_numpy(valid_hw)[None, None].to(self.device),
-            relative_B1HW=None if relative_HW is None else torch.from_numpy(relative_HW)[None, None].to(self.device),
+            self._tensor(np.where(valid_hw, depth_m_hw, 0)),
+            self._tensor(valid_hw),
+            relative_B1HW=self._relative(relative_HW),
             quantisation_step_m=quantisation_step_m,
             max_depth_m=max_depth_m,
         )
         return depth_m_B1HW[0, 0].cpu().numpy(), error_m_B1HW[0, 0].cpu().numpy()
+
+    def _tensor(self, map_hw: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(map_hw)[None, None].to(self.device)
+
+    def _relative(self, relative_HW: np.ndarray | None) -> torch.Tensor | None:
+        """The user's relative depth, scaled per frame as the network's own is."""
+        if relative_HW is None:
+            return None
+        from depthsr.models.depth_anything import normalise_relative
+
+        return normalise_relative(self._tensor(relative_HW))
 
 
 @dataclass(frozen=True)
@@ -76,8 +88,9 @@ class BaselineRestorer:
     method: Any
     takes_relative = False
 
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m):
-        depth_m_HW = self.method(rgb_HW3, depth_m_hw)
+    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
+        settings = {} if protocol == "metric" else {"protocol": protocol}
+        depth_m_HW = self.method(rgb_HW3, depth_m_hw, **settings)
         return np.clip(depth_m_HW, 0, max_depth_m), None
 
 
@@ -102,8 +115,8 @@ class Predictor:
         """Depth in metres at the RGB's resolution.
 
         rgb       H×W×3, uint8 or floating point in [0, 1].
-        depth     h×w with h <= H, w <= W, any integer or floating-point dtype; 0, NaN, inf (and 65535 in uint16) mean no
-                  value. With protocol "ais": the challenge's low-resolution levels as they come.
+        depth     h×w with h <= H, w <= W, any integer or floating-point dtype; 0, NaN, inf (and 65535 in uint16) mean
+                  no value. With protocol "ais": the challenge's low-resolution levels as they come.
         relative  relative depth of the RGB, larger = nearer, any unit; for models that take it.
         scale     metres per unit of `depth` ("metric" only).
         quantisation_step_m  metres between the levels of the measurement; None or 0: none known.
@@ -127,7 +140,7 @@ class Predictor:
         _check_positive(max_depth_m, "largest depth")
         check_sizes(size, depth_m_hw.shape)
         depth_m, error_m = self.restorer(
-            rgb_HW3, depth_m_hw, self._relative(relative, size), quantisation_step_m or 0.0, max_depth_m
+            rgb_HW3, depth_m_hw, self._relative(relative, size), quantisation_step_m or 0.0, max_depth_m, protocol
         )
         if not np.isfinite(depth_m).all():
             raise RuntimeError(f"{self.name} gave {(~np.isfinite(depth_m)).sum()} values that are not finite")
@@ -141,15 +154,12 @@ class Predictor:
         )
 
     def _relative(self, relative: Any, size: tuple[int, int]) -> np.ndarray | None:
-        """In [0, 1] at the RGB's size. Raises UserError for a model that has no use for it."""
+        """At the RGB's size. Raises UserError for a model that has no use for it."""
         if relative is None:
             return None
         if not self.restorer.takes_relative:
             raise UserError(f"{self.name} takes no relative depth; leave it out, or use the model base.")
-        relative = check_relative(relative, size)
-        low, high = relative.min(), relative.max()
-        relative = (relative - low) / max(high - low, np.finfo(np.float32).tiny)
-        return cv2.resize(relative, size[::-1], interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(check_relative(relative, size), size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def load(name_or_path: str = "edge", device: str = "auto", dtype: str | torch.dtype = "auto") -> Predictor:
@@ -172,7 +182,8 @@ def load(name_or_path: str = "edge", device: str = "auto", dtype: str | torch.dt
     where = resolve_device(device)
     precision = choose_precision(dtype, where)
     model = load_model(name_or_path, device="cpu", dtype=torch.float32)
-    model = model.to(precision.weights).to(where, precision.arithmetic)
+    # channels_last: convolutions on CPUs and tensor cores are faster on it.
+    model = model.to(precision.weights).to(where, precision.arithmetic, memory_format=torch.channels_last)
     if precision.reason:
         log.info("%s", precision.reason)
     return Predictor(name_or_path, NetworkRestorer(model, where, precision))

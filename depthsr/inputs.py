@@ -8,9 +8,9 @@ import numpy as np
 
 from depthsr.types import SKY_FLOAT16, UserError
 
-#: RGB and depth of one frame may differ this much in width : height. Sensors crop a little; a 4:3 depth under a 16:9
-#: picture (33 %) or a turned one is a mistake, and stretching it would put every edge in the wrong place.
-ASPECT_TOLERANCE = 0.15
+#: RGB and depth of one frame may differ this much in width : height. Sensors crop and resample a little; a 4:3 depth
+#: under a 16:9 picture (33 %) or a turned one is a mistake, and stretching it would put every edge in the wrong place.
+ASPECT_TOLERANCE = 0.25
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
@@ -96,19 +96,21 @@ def check_relative(relative: Any, size: tuple[int, int]) -> np.ndarray:
 def check_sizes(rgb_size: tuple[int, ...], size: tuple[int, ...], name: str = "depth") -> None:
     """Raises UserError unless a map of `size` (h, w) can belong to a picture of `rgb_size` (H, W).
 
-    The map may not have more rows or columns than the picture, and its aspect ratio may differ by ASPECT_TOLERANCE,
-    give or take a pixel of rounding.
+    The map may not have more rows or columns than the picture. Its aspect ratio may differ by ASPECT_TOLERANCE, give or
+    take a pixel of rounding; or by any amount when both factors are whole numbers (a sensor that skips rows).
     """
     (height, width), (h, w) = rgb_size, size
     both = f"the {name} is {w}×{h} pixels and the RGB {width}×{height}"
     if h > height or w > width:
         raise UserError(f"{both}; the result has the RGB's size, so give a larger RGB or a smaller {name}.")
+    if height % h == 0 and width % w == 0:
+        return
     aspect = width / height
     widest, narrowest = (w + 1) / max(h - 1, 0.5), max(w - 1, 0.5) / (h + 1)
     if widest * (1 + ASPECT_TOLERANCE) < aspect or narrowest > aspect * (1 + ASPECT_TOLERANCE):
         raise UserError(
             f"{both}: shapes that differ by more than {ASPECT_TOLERANCE:.0%} cannot show the same view; "
-            f"crop or turn one of them, or check that the two files belong together."
+            "crop or turn one of them, or check that the two files belong together."
         )
 
 

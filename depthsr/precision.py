@@ -18,7 +18,7 @@ FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Precision:
-    """weights: what the parameters are rounded to; arithmetic: what is computed in; reason: why the two differ, or ""."""
+    """weights: what the parameters are rounded to. arithmetic: what is computed in. reason: why not as asked, or ""."""
 
     weights: torch.dtype
     arithmetic: torch.dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from depthsr.io.atomic import atomic_path
 from depthsr.io.depth import DEPTH_FORMATS, DEPTH_SUFFIXES, read_depth, read_values, write_depth
-from depthsr.io.pairing import Inputs, pair_inputs
+from depthsr.io.pairing import Inputs, expand, pair_inputs
 from depthsr.io.picture import colourise, depth_range, side_by_side, write_picture
 from depthsr.io.rgb import RGB_SUFFIXES, read_relative, read_rgb
 
@@ -16,6 +16,7 @@ __all__ = [
     "atomic_path",
     "colourise",
     "depth_range",
+    "expand",
     "pair_inputs",
     "read_depth",
     "read_relative",

@@ -7,6 +7,7 @@ floating point, 65504 (the largest half); it is inf in memory. Negative numbers 
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,11 @@ DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".tif", ".tiff", ".pfm")
 
 MILLIMETRE_M = 0.001
 NO_VALUE_UINT16 = 65535
+
+#: A 16-bit PNG may lose this share of the values to its limited range (and says so); more is refused as a mistake.
+LARGEST_LOST_SHARE = 0.5
+
+log = logging.getLogger(__name__)
 
 
 def read_depth(path: str | Path, scale: float | None = None) -> np.ndarray:
@@ -88,8 +94,8 @@ def write_depth(path: str | Path, depth_m: np.ndarray, scale: float = MILLIMETRE
     """Write H×W metres in the format of the suffix (png, npy, exr, tif, tiff, pfm), whole or not at all.
 
     Floating-point formats keep the numbers as they are, inf and NaN included. PNG is 16-bit in units of `scale` metres:
-    0 where there is no finite positive value, the others rounded and at least 1. Raises UserError when a value does not
-    fit into 16 bits, and for another suffix.
+    0 where there is no finite positive value, the others rounded and at least 1. Values too far for 16 bits become 0
+    and one logged line; when they are most of the map, or for another suffix, it raises UserError.
     """
     path = Path(path)
     depth_m = np.asarray(depth_m, np.float32)
@@ -111,14 +117,19 @@ def write_depth(path: str | Path, depth_m: np.ndarray, scale: float = MILLIMETRE
 def _to_uint16(path: Path, depth_m: np.ndarray, scale: float) -> np.ndarray:
     measured = np.isfinite(depth_m) & (depth_m > 0)
     units = np.rint(np.where(measured, depth_m, 0) / np.float64(scale))
-    largest = NO_VALUE_UINT16 - 1
-    if units.max(initial=0) > largest:
-        raise UserError(
-            f"depth up to {depth_m[measured].max():.2f} m does not fit {path.name}, whose 16 bits end at "
-            f"{largest * scale:g} m; write npy, exr, tiff or pfm instead (--format), or give --depth-scale "
-            "if the input was not in the unit assumed."
+    limit = NO_VALUE_UINT16 - 1
+    beyond = units > limit
+    if beyond.any():
+        share, keep = beyond.sum() / measured.sum(), "write npy, exr, tiff or pfm (--format) to keep it"
+        if share > LARGEST_LOST_SHARE:
+            raise UserError(
+                f"depth up to {depth_m[measured].max():.2f} m does not fit {path}, whose 16 bits end at "
+                f"{limit * scale:g} m; {keep}, or give --depth-scale if the input was not in the unit assumed."
+            )
+        log.warning(
+            "%s: depth beyond %g m (%.1f %% of the pixels) became 0; %s.", path, limit * scale, 100 * share, keep
         )
-    return np.where(measured, np.maximum(units, 1), 0).astype(np.uint16)
+    return np.where(measured & ~beyond, np.maximum(units, 1), 0).astype(np.uint16)
 
 
 def _read_npy(path: Path) -> np.ndarray:

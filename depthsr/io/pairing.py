@@ -32,9 +32,9 @@ def pair_inputs(rgb: str, depth: str, relative: str | None = None) -> list[Input
 
     Raises UserError for a missing path, an empty match, and files left without a partner (named in the message).
     """
-    sources = {"--rgb": _expand(rgb, RGB_SUFFIXES, "--rgb"), "--depth": _expand(depth, DEPTH_SUFFIXES, "--depth")}
+    sources = {"--rgb": expand(rgb, RGB_SUFFIXES, "--rgb"), "--depth": expand(depth, DEPTH_SUFFIXES, "--depth")}
     if relative is not None:
-        sources["--relative"] = _expand(relative, RGB_SUFFIXES + DEPTH_SUFFIXES, "--relative")
+        sources["--relative"] = expand(relative, RGB_SUFFIXES + DEPTH_SUFFIXES, "--relative")
     if all(Path(argument).is_file() for argument in (rgb, depth, relative) if argument is not None):
         return [Inputs(Path(rgb).stem, *(paths[0][1] for paths in sources.values()))]
 
@@ -47,8 +47,11 @@ def pair_inputs(rgb: str, depth: str, relative: str | None = None) -> list[Input
     return [Inputs(path.stem if unique else key, *(p[key] for p in paths)) for key, path in sorted(paths[0].items())]
 
 
-def _expand(argument: str, suffixes: tuple[str, ...], option: str) -> list[tuple[str, Path]]:
-    """(key, path) of every file meant; the key is what the wildcards stand for, or the stem."""
+def expand(argument: str, suffixes: tuple[str, ...], option: str) -> list[tuple[str, Path]]:
+    """(key, path) of every file that a file's name, a folder or a pattern means, in order.
+
+    The key is what the wildcards stand for, or the stem. Raises UserError, naming `option`, when there is none.
+    """
     path = Path(argument)
     if path.is_dir():
         found = [(p.stem, p) for p in sorted(path.iterdir()) if p.suffix.lower() in suffixes and p.name[0] != "."]

@@ -58,12 +58,19 @@ def test_png_is_16_bit_millimetres_with_0_where_there_is_no_value(tmp_path):
 
 
 @pytest.mark.parametrize("farthest_m", [65.5351, 70.0, 131.0, 1e9])
-def test_png_refuses_what_would_wrap(tmp_path, farthest_m):
+def test_what_is_too_far_for_16_bits_never_wraps(tmp_path, farthest_m, caplog):
+    """A few pixels become "no value" and a line says so; most of a map is refused."""
     depth_m = random_depth_m((7, 5))
     depth_m[3, 2] = farthest_m
-    with pytest.raises(UserError, match=r"d\.png.*65\.534 m; write npy, exr"):
-        write_depth(tmp_path / "d.png", depth_m)
-    assert os.listdir(tmp_path) == []
+    write_depth(tmp_path / "d.png", depth_m)
+    expected_m = np.where(depth_m == np.float32(farthest_m), np.nan, depth_m)
+    np.testing.assert_allclose(read_depth(tmp_path / "d.png"), expected_m, atol=5.1e-4)
+    assert len(caplog.records) == 1 and "depth beyond 65.534 m" in caplog.text and "--format" in caplog.text
+
+    depth_m[:4] = farthest_m
+    with pytest.raises(UserError, match=r"does not fit .*far\.png.*65\.534 m; write npy, exr"):
+        write_depth(tmp_path / "far.png", depth_m)
+    assert os.listdir(tmp_path) == ["d.png"]
 
 
 @pytest.mark.parametrize("name", ["d.png", "d.tiff"])

@@ -1,0 +1,206 @@
+"""The command line: what a command writes, and that it stays instant and in step with what it calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from depthsr import cli
+from depthsr.config import TrainConfig
+from depthsr.data.degrade import PROTOCOLS, degrade
+from depthsr.infer import load
+from depthsr.io import DEPTH_FORMATS, read_depth, read_rgb, write_depth, write_picture
+
+RANDOM = np.random.default_rng(0)
+
+
+def run(*arguments: str) -> str:
+    """Runs the command line; returns what it printed to stdout."""
+    result = CliRunner().invoke(cli.app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def frames(tmp_path, monkeypatch) -> list[str]:
+    """rgb/NAME.jpg and depth/NAME.png of three frames, 64×48 and 16×12; the working directory. Returns the names."""
+    monkeypatch.chdir(tmp_path)
+    names = ["a", "b", "c"]
+    for name in names:
+        write_picture(f"rgb/{name}.jpg", RANDOM.integers(0, 256, (48, 64, 3), np.uint8))
+        write_depth(f"depth/{name}.png", RANDOM.uniform(1, 3, (12, 16)))
+    return names
+
+
+def test_infer_writes_what_the_predictor_gives(frames):
+    said = run("infer", "--rgb", "rgb", "--depth", "depth", "--out", "out", "--model", "guided_filter")
+    assert "wrote 3 depth maps in out (png: 16-bit, millimetres" in said
+    assert sorted(os.listdir("out")) == sorted(f"{n}{end}" for n in frames for end in (".png", ".vis.png"))
+    for name in frames:
+        expected_m = load("guided_filter")(read_rgb(f"rgb/{name}.jpg"), read_depth(f"depth/{name}.png")).depth_m
+        stored = cv2.imread(f"out/{name}.png", cv2.IMREAD_UNCHANGED)
+        assert stored.dtype == np.uint16
+        np.testing.assert_allclose(stored / 1000, expected_m, atol=5.1e-4)
+
+
+@pytest.mark.parametrize("suffix", DEPTH_FORMATS)
+def test_infer_in_every_format_for_one_file(frames, suffix):
+    arguments = ("infer", "--rgb", "rgb/a.jpg", "--depth", "depth/b.png", "--out", "out", "--model", "bilinear")
+    said = run(*arguments, "--format", suffix, "--no-picture")
+    assert f"wrote out/a.{suffix}" in said and os.listdir("out") == [f"a.{suffix}"]
+    expected_m = load("bilinear")(read_rgb("rgb/a.jpg"), read_depth("depth/b.png")).depth_m
+    np.testing.assert_allclose(read_depth(f"out/a.{suffix}"), expected_m, atol=5.1e-4 if suffix == "png" else 0)
+
+
+def test_infer_takes_other_units(frames):
+    """0.1 mm units with --depth-scale 0.0001 is the same depth as 1 mm units."""
+    tenths = cv2.imread("depth/a.png", cv2.IMREAD_UNCHANGED) * 10
+    cv2.imwrite("tenths.png", tenths)
+    common = ("infer", "--rgb", "rgb/a.jpg", "--model", "bilinear", "--format", "npy", "--no-picture")
+    run(*common, "--depth", "tenths.png", "--depth-scale", "0.0001", "--out", "tenths")
+    run(*common, "--depth", "depth/a.png", "--out", "whole")
+    np.testing.assert_allclose(np.load("tenths/a.npy"), np.load("whole/a.npy"), rtol=1e-6)
+
+
+def test_infer_reads_the_challenges_levels_and_writes_metres_as_npy(frames):
+    depth_m = np.where(RANDOM.random((96, 128)) < 0.1, np.inf, RANDOM.uniform(2, 400, (96, 128)))
+    levels = degrade(depth_m, "ais", seed=3).raw
+    np.save("levels.npy", levels)
+    run(
+        "infer",
+        "--rgb",
+        "rgb/a.jpg",
+        "--depth",
+        "levels.npy",
+        "--out",
+        "out",
+        "--protocol",
+        "ais",
+        "--model",
+        "nearest",
+    )
+    result_m = np.load("out/a.npy")
+    expected_m = np.minimum(np.rint(levels) * 16 + 8, 300)
+    np.testing.assert_allclose(result_m, np.kron(expected_m, np.ones((4, 4))), rtol=1e-6)
+    picture = read_rgb("out/a.vis.png")
+    assert picture.shape[1] == 3 * 64 and (picture[-48:, 64:].max(axis=2) > 0).all()
+
+
+def test_degrade_writes_what_the_law_gives_whatever_lies_beside(frames):
+    Path("truth").mkdir()
+    truth_m = {name: RANDOM.uniform(1, 80, (48, 64)).astype(np.float32) for name in frames}
+    truth_m["b"][:5] = np.inf
+    for name, depth_m in truth_m.items():
+        np.save(f"truth/{name}.npy", depth_m)
+    for protocol in ("ais", "gdsr-x4-noisy", "tof"):
+        said = run("degrade", "--depth", "truth", "--out", protocol, "--protocol", protocol, "--seed", "7")
+        assert f"wrote 3 depth maps to {protocol}" in said
+        for i, name in enumerate(frames):
+            np.testing.assert_array_equal(
+                np.load(f"{protocol}/{name}.npy"), degrade(truth_m[name], protocol, seed=7 + i).raw
+            )
+
+
+def test_degrade_never_replaces_its_input(frames, capfd, monkeypatch):
+    np.save("a.npy", np.ones((48, 64), np.float32))
+    monkeypatch.setattr(sys, "argv", ["depthsr", "degrade", "--depth", "a.npy", "--out", ".", "--protocol", "tof"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2 and "a.npy would be overwritten" in capfd.readouterr().err
+    assert np.load("a.npy").shape == (48, 64)
+
+
+def test_eval_scores_a_folder_and_writes_the_same_numbers_as_json(frames):
+    for name in frames:
+        np.save(f"truth_{name}.npy", RANDOM.uniform(1, 30, (48, 64)).astype(np.float32))
+        Path("data/rgb").mkdir(parents=True, exist_ok=True)
+        Path("data/depth").mkdir(exist_ok=True)
+        Path(f"rgb/{name}.jpg").rename(f"data/rgb/{name}.jpg")
+        Path(f"truth_{name}.npy").rename(f"data/depth/{name}.npy")
+    said = run(
+        *("eval", "--data", "data", "--protocol", "gdsr-x4", "--json", "out/scores.json"),
+        *("--model", "bicubic", "--model", "nearest", "--no-baselines", "--split", "all"),
+    )
+    scores = json.loads(Path("out/scores.json").read_text())
+    assert (scores["protocol"], scores["frames"]) == ("gdsr-x4", 3)
+    assert [row["method"] for row in scores["rows"]] == ["bicubic", "nearest"]
+    for row in scores["rows"]:
+        errors = []
+        for i, name in enumerate(frames):
+            truth_m = np.load(f"data/depth/{name}.npy")
+            low = degrade(truth_m, "gdsr-x4", seed=i)
+            result_m = load(row["method"])(read_rgb(f"data/rgb/{name}.jpg"), low.depth_m).depth_m
+            errors.append(np.sqrt(np.mean((result_m - truth_m) ** 2)))
+        assert row["rmse"] == pytest.approx(np.mean(errors), rel=1e-5)
+        assert f"{row['rmse']:.3f}" in said and f"{row['mae']:.3f}" in said
+
+
+def test_train_mirrors_the_configuration(monkeypatch):
+    """Every field of TrainConfig is an option with the same default, and arrives in the field of its name."""
+    parameters = inspect.signature(cli.train).parameters
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    assert set(parameters) - {"resume"} == set(fields)
+    for name, field in fields.items():
+        if field.default is not dataclasses.MISSING:
+            assert parameters[name].default == field.default, name
+
+    seen = {}
+    monkeypatch.setattr("depthsr.train.train", lambda config, resume: seen.update(config=config, resume=resume))
+    run("train", "--data", "d", "--out", "o")
+    assert seen == {"config": TrainConfig(data="d", out="o"), "resume": False}
+    run(
+        "train", "--data", "d", "--out", "o", "--resume", "--steps", "7", "--learning-rate", "0.5", "--no-channels-last"
+    )
+    assert seen["config"] == TrainConfig(data="d", out="o", steps=7, learning_rate=0.5, channels_last=False)
+    assert seen["resume"] is True
+
+
+def test_choices_are_those_of_the_library():
+    assert tuple(p.value for p in cli.Protocol) == PROTOCOLS
+    assert tuple(f.value for f in cli.DepthFormat) == DEPTH_FORMATS
+
+
+def test_help_and_version_load_nothing_heavy():
+    """In a fresh interpreter: the help of every command, without torch, transformers, OpenCV or numpy."""
+    program = (
+        "import sys, contextlib\n"
+        "from depthsr import cli\n"
+        "for command in ['infer', 'demo', 'train', 'eval', 'degrade', 'doctor', None]:\n"
+        "    sys.argv = ['depthsr', *([command] if command else []), '--help']\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        cli.main()\n"
+        "print(sorted({'torch', 'transformers', 'cv2', 'numpy', 'rich'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    for option in ("--rgb", "--quantisation-step", "--learning-rate", "--json", "--seed", "--out", "doctor"):
+        assert option in done.stdout
+
+
+def test_a_mistake_in_the_shell_is_one_line_and_status_2(tmp_path):
+    """As a user meets it: a process of its own, no traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "depthsr.cli", "infer", "--rgb", "gone.png", "--depth", "gone.npy", "--out", "out"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "depthsr: --rgb gone.png does not exist; check the path.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_typing_it_wrong_is_status_2_too():
+    for arguments in (["nonsense"], ["infer"], ["infer", "--rgb"], ["eval", "--data", "d", "--protocol", "nyu"]):
+        assert CliRunner().invoke(cli.app, arguments).exit_code == 2

@@ -1,0 +1,247 @@
+"""The Predictor: units, sizes, holes, support, precision; on a network with random weights and on baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from depthsr import precision
+from depthsr.config import EDGE, DepthAnythingConfig
+from depthsr.infer import BaselineRestorer, Predictor, load, supported
+from depthsr.models.baselines import BASELINES
+from depthsr.models.network import DepthSR
+from depthsr.precision import Precision, choose_precision, resolve_device
+from depthsr.types import UserError
+
+SMALL = dataclasses.replace(EDGE, widths=(4, 8, 8, 8))
+
+
+def frame(size=(48, 64), low=(12, 16), seed=0) -> tuple[np.ndarray, np.ndarray]:
+    """Random RGB and random smooth-ish depth between 1 and 3 m."""
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (*size, 3), np.uint8), random.uniform(1, 3, low).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory) -> str:
+    """A folder with a small network whose every weight is random, so that it changes its input."""
+    torch.manual_seed(0)
+    model = DepthSR(SMALL)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    folder = tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("size", "low"), [((48, 64), (12, 16)), ((63, 65), (16, 16)), ((7, 5), (7, 5)), ((1, 1), (1, 1))]
+)
+@pytest.mark.parametrize("model", ["saved", "bilinear", "guided_filter"])
+def test_result_has_the_size_of_the_rgb_and_stays_in_the_measured_range(saved_model, model, size, low):
+    rgb, depth_m = frame(size, low)
+    prediction = load(saved_model if model == "saved" else model)(rgb, depth_m)
+    assert prediction.depth_m.shape == prediction.valid.shape == size
+    assert prediction.depth_m.dtype == np.float32 and prediction.valid.dtype == bool
+    assert 0 <= prediction.depth_m.min() and prediction.depth_m.max() <= 1.05 * depth_m.max() * (1 + 1e-6)
+
+
+def test_scale_turns_millimetres_into_metres(saved_model):
+    rgb, depth_m = frame()
+    depth_mm = np.rint(depth_m * 1000).astype(np.uint16)
+    predictor = load(saved_model)
+    expected = predictor(rgb, depth_mm / np.float32(1000))
+    actual = predictor(rgb, depth_mm, scale=0.001)
+    np.testing.assert_allclose(actual.depth_m, expected.depth_m, rtol=1e-5)
+    np.testing.assert_allclose(actual.error_m, expected.error_m, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("no_value", [0, np.nan, np.inf, 65504])
+def test_every_mark_of_a_hole_gives_the_same_result(saved_model, no_value):
+    rgb, depth_m = frame()
+    holes = np.random.default_rng(1).random(depth_m.shape) < 0.2
+    predictor = load(saved_model)
+    expected = predictor(rgb, np.where(holes, np.nan, depth_m))
+    actual = predictor(rgb, np.where(holes, no_value, depth_m).astype(np.float32))
+    np.testing.assert_array_equal(actual.depth_m, expected.depth_m)
+    np.testing.assert_array_equal(actual.valid, expected.valid)
+    assert not np.array_equal(actual.depth_m, predictor(rgb, depth_m).depth_m)
+
+
+def test_uint8_and_floating_point_rgb_and_tensors_agree(saved_model):
+    rgb, depth_m = frame()
+    predictor = load(saved_model)
+    expected = predictor(rgb, depth_m).depth_m
+    np.testing.assert_array_equal(predictor(rgb.astype(np.float32) / 255, depth_m).depth_m, expected)
+    tensors = predictor(torch.from_numpy(rgb), torch.from_numpy(depth_m))
+    np.testing.assert_array_equal(tensors.depth_m, expected)
+
+
+def test_known_range_clips_the_result(saved_model):
+    rgb, depth_m = frame()
+    predictor = load(saved_model)
+    assert predictor(rgb, depth_m).depth_m.max() > 2.2
+    assert predictor(rgb, depth_m, max_depth_m=2.2).depth_m.max() <= 2.2
+
+
+def test_confidence_follows_its_definition(saved_model):
+    prediction = load(saved_model)(*frame())
+    some = prediction.depth_m > 0
+    expected = 1 / (1 + prediction.error_m[some].astype(np.float64) / (0.05 * prediction.depth_m[some]))
+    np.testing.assert_allclose(prediction.confidence[some], expected, rtol=1e-5)
+    assert prediction.error_m.min() >= 0 and some.mean() > 0.5 and (prediction.confidence[~some] < 1e-6).all()
+
+
+def test_ais_levels_become_metres_up_to_300():
+    """Level q stands for 16q to 16q + 16 units; the sky (4094) is clipped to the known range, 300."""
+    levels = np.array([[1, 2, 5], [10, 18, 4094], [3, 3.02, 2.97]], np.float32)
+    rgb = np.random.default_rng(0).integers(0, 256, (3, 3, 3), np.uint8)
+    depth_m = load("nearest")(rgb, levels, protocol="ais").depth_m
+    np.testing.assert_allclose(depth_m, [[24, 40, 88], [168, 296, 300], [56, 56, 56]])
+
+
+def test_ais_hands_the_network_its_step_and_range():
+    seen = {}
+
+    class Spy(BaselineRestorer):
+        def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
+            seen.update(step=quantisation_step_m, largest=max_depth_m)
+            return super().__call__(rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol)
+
+    spy = Predictor("spy", Spy(BASELINES["nearest"]))
+    spy(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2)), protocol="ais")
+    assert seen == {"step": 16.0, "largest": 300.0}
+    spy(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2)), quantisation_step_m=0.5)
+    assert seen == {"step": 0.5, "largest": None}
+
+
+def test_support_ends_a_fixed_distance_from_the_measurement():
+    """Dense 80×80 map: 1/40 of the side is 2 pixels. Sparse 8×8 map: 1.5 pixels, so the next pixel and the diagonal."""
+    valid = np.zeros((80, 80), bool)
+    valid[:, :10] = True
+    dense = supported(valid, (80, 80))
+    np.testing.assert_array_equal(dense, np.arange(80)[None].repeat(80, 0) < 12)
+    one = np.zeros((8, 8), bool)
+    one[3, 4] = True
+    expected = np.zeros((8, 8), bool)
+    expected[2:5, 3:6] = True
+    np.testing.assert_array_equal(supported(one, (16, 16)), np.kron(expected, np.ones((2, 2), bool)))
+    assert not supported(np.zeros((5, 5), bool), (9, 9)).any() and supported(np.ones((5, 5), bool), (9, 9)).all()
+
+
+def test_a_result_that_is_not_finite_is_our_fault_and_said_so():
+    broken = Predictor("broken", BaselineRestorer(lambda rgb, depth_m: np.full(rgb.shape[:2], np.nan, np.float32)))
+    with pytest.raises(RuntimeError, match="broken gave 6 values that are not finite"):
+        broken(np.zeros((2, 3, 3), np.uint8), np.ones((2, 3)))
+
+
+def test_relative_depth_is_refused_where_it_is_not_used(saved_model):
+    rgb, depth_m = frame()
+    for name in (saved_model, "bilinear"):
+        with pytest.raises(UserError, match="takes no relative depth; leave it out, or use the model base"):
+            load(name)(rgb, depth_m, relative=rgb[:, :, 0])
+
+
+def test_a_relative_depth_of_ones_own_is_used_and_its_unit_does_not_matter(tmp_path):
+    """With a small Depth Anything: the result follows `relative`, of whatever scale, offset and resolution."""
+    torch.manual_seed(0)
+    tiny = DepthAnythingConfig(
+        hidden_size=8,
+        layers=4,
+        heads=2,
+        out_indices=(1, 2, 3, 4),
+        neck_sizes=(4, 4, 4, 4),
+        fusion_size=4,
+        image_side_px=28,
+    )
+    model = DepthSR(dataclasses.replace(SMALL, name="tiny-base", depth_anything=tiny))
+    for parameter in model.unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path)
+    predictor = load(str(tmp_path))
+    rgb, depth_m = frame()
+    relative = np.random.default_rng(5).random((48, 64)).astype(np.float32)
+    expected = predictor(rgb, depth_m, relative=relative).depth_m
+    np.testing.assert_allclose(predictor(rgb, depth_m, relative=3 + 50 * relative).depth_m, expected, atol=1e-3)
+    assert np.abs(predictor(rgb, depth_m, relative=1 - relative).depth_m - expected).max() > 0.01
+    assert np.abs(predictor(rgb, depth_m).depth_m - expected).max() > 0.01
+    small = predictor(rgb, depth_m, relative=np.ones((24, 32), np.uint8)).depth_m
+    np.testing.assert_array_equal(small, predictor(rgb, depth_m, relative=np.ones((48, 64), np.uint8)).depth_m)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"protocol": "nyu"}, "protocol 'nyu' is unknown; choose one of metric, ais"),
+        ({"max_depth_m": 0}, "largest depth 0 is no distance"),
+        ({"max_depth_m": float("nan")}, "largest depth nan is no distance"),
+        ({"quantisation_step_m": -1.0}, "quantisation step -1.0 is no distance"),
+        ({"scale": 0.0}, "depth scale 0.0 makes no metres"),
+    ],
+)
+def test_options_that_make_no_sense(options, words):
+    with pytest.raises(UserError, match=words):
+        load("nearest")(*frame(), **options)
+
+
+def test_fp16_weights_are_half_precision_and_the_result_close(saved_model, caplog, monkeypatch):
+    """On a CPU without fast half precision: the weights are rounded, the arithmetic is fp32, and one line says so."""
+    monkeypatch.setattr(precision, "_cpu_has", lambda features: False)
+    rgb, depth_m = frame()
+    full = load(saved_model, device="cpu")
+    with caplog.at_level(logging.INFO, logger="depthsr"):
+        half = load(saved_model, device="cpu", dtype="fp16")
+    assert [r.message for r in caplog.records] == [
+        "fp16 weights, computed in fp32: this CPU has no fast fp16 arithmetic."
+    ]
+    for rounded, original in zip(half.restorer.model.parameters(), full.restorer.model.parameters(), strict=True):
+        assert rounded.dtype == torch.float32
+        torch.testing.assert_close(rounded, original.half().float(), rtol=0, atol=0)
+    difference = np.abs(half(rgb, depth_m).depth_m - full(rgb, depth_m).depth_m)
+    assert 0 < difference.max() < 0.02
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_precision_arithmetic_gives_nearly_the_same_depth(saved_model, dtype, monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has", lambda features: True)
+    rgb, depth_m = frame()
+    half = load(saved_model, device="cpu", dtype=dtype)
+    assert next(half.restorer.model.parameters()).dtype == precision.DTYPES[dtype]
+    actual, expected = half(rgb, depth_m), load(saved_model, device="cpu")(rgb, depth_m)
+    assert actual.depth_m.dtype == actual.error_m.dtype == np.float32
+    np.testing.assert_allclose(actual.depth_m, expected.depth_m, atol=0.02 if dtype == "fp16" else 0.15)
+
+
+def test_choice_of_precision(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    fp32, fp16, bf16 = torch.float32, torch.float16, torch.bfloat16
+    assert choose_precision("auto", gpu) == choose_precision("fp32", cpu) == Precision(fp32, fp32)
+    assert choose_precision("fp16", gpu) == choose_precision(fp16, gpu) == Precision(fp16, fp16)
+    monkeypatch.setattr(precision, "_cpu_has", lambda features: features == precision.FAST_BF16)
+    chosen = choose_precision("fp16", cpu)
+    assert (chosen.weights, chosen.arithmetic) == (bf16, bf16) and "bf16" in chosen.reason
+    assert choose_precision("bf16", cpu) == Precision(bf16, bf16)
+    for wrong in ("fp8", torch.int8):
+        with pytest.raises(UserError, match="precision .* is unknown"):
+            choose_precision(wrong, cpu)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "", "cpu:x"])
+def test_a_device_that_is_not_here(device):
+    with pytest.raises(UserError, match=r"device '.*' cannot be used here \(.*\); use --device cpu or auto\.$"):
+        resolve_device(device)
+
+
+def test_a_large_photograph_with_a_small_depth_map():
+    """Phone LiDAR sizes; the plane it shows must come back as the plane."""
+    rows = np.linspace(1.0, 3.0, 192, dtype=np.float32)
+    depth_m = np.repeat(rows[:, None], 256, axis=1)
+    rgb = np.full((1440, 1920, 3), 128, np.uint8)
+    prediction = load("bilinear")(rgb, depth_m)
+    expected = np.interp((np.arange(1440) + 0.5) / 7.5 - 0.5, np.arange(192), rows)
+    np.testing.assert_allclose(prediction.depth_m, np.repeat(expected[:, None], 1920, axis=1), atol=1e-3)
+    assert prediction.valid.all()

@@ -1,0 +1,72 @@
+"""The shipped model on frames of real sensors, where the machine has them (DEPTHSR_SHARED, or ../shared).
+
+There is no ground truth: what is checked is that the result agrees with the measurement in metres, that holes are
+filled, and that a sequence of a still camera stays still.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from depthsr.infer import load
+from depthsr.infer_files import FileOptions, infer_files
+from depthsr.io import pair_inputs, read_depth, read_rgb
+
+SAMPLES = Path(os.environ.get("DEPTHSR_SHARED", Path(__file__).parents[2] / "shared")) / "samples"
+
+pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no real sensor frames at {SAMPLES}")
+
+#: Pattern of RGB, pattern of depth, largest median difference to the measurement, share of its value.
+FRAMES = {
+    "lidar-phone-a": ("rgb.jpg", "depth_mm.png", 0.01),
+    "lidar-phone-b": ("rgb.jpg", "depth_m.tiff", 0.01),
+    "sensor-a": ("rgb.png", "depth_mm.png", 0.01),
+    "sensor-b": ("rgb.jpg", "depth_mm.png", 0.01),
+    "sensor-c": ("rgb.jpg", "depth_mm.png", 0.02),
+    "stereo-d435": ("rgb.png", "depth.png", 0.02),
+    "kinect-sequence": ("rgb_*.jpg", "depth_mm_*.png", 0.01),
+}
+
+
+@pytest.fixture(scope="module")
+def edge():
+    return load("edge")
+
+
+def at_measured_pixels(result_m: np.ndarray, depth_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Result and measurement at the centres of the measured low-resolution pixels."""
+    (height, width), (h, w) = result_m.shape, depth_m.shape
+    rows = ((np.arange(h) + 0.5) * height / h).astype(int)
+    columns = ((np.arange(w) + 0.5) * width / w).astype(int)
+    measured = np.isfinite(depth_m)
+    return result_m[np.ix_(rows, columns)][measured], depth_m[measured]
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_result_agrees_with_the_sensor(name, edge, tmp_path):
+    rgb, depth, tolerance = FRAMES[name]
+    frames = pair_inputs(str(SAMPLES / name / rgb), str(SAMPLES / name / depth))
+    assert len(frames) == (5 if "*" in rgb else 1)
+    written = infer_files(edge, frames, tmp_path, FileOptions(depth_format="tiff", picture=False))
+    for frame, path in zip(frames, written, strict=True):
+        result_m, depth_m = read_depth(path), read_depth(frame.depth)
+        assert result_m.shape == read_rgb(frame.rgb).shape[:2]
+        assert np.isfinite(result_m).all() and result_m.min() >= 0
+        result, measured = at_measured_pixels(result_m, depth_m)
+        assert np.median(np.abs(result - measured) / measured) < tolerance
+        assert result_m.max() <= 1.05 * measured.max() * (1 + 1e-6)
+
+
+def test_a_still_camera_gives_still_depth(edge):
+    """Five Kinect frames: the result flickers no more than the sensor does."""
+    folder = SAMPLES / "kinect-sequence"
+    inputs = [read_depth(folder / f"depth_mm_{i}.png") for i in range(5)]
+    results = [edge(read_rgb(folder / f"rgb_{i}.jpg"), inputs[i]).depth_m for i in range(5)]
+    measured = np.isfinite(inputs).all(axis=0)
+    flicker_of_sensor = np.median(np.std(inputs, axis=0)[measured])
+    flicker_of_result = np.median(np.std(results, axis=0)[measured])
+    assert flicker_of_result <= 1.1 * flicker_of_sensor

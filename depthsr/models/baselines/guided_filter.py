@@ -34,10 +34,18 @@ def guided_filter(
 def linear_coefficients(
     guide_HW3: np.ndarray, source_HW: np.ndarray, radius_px: int, eps: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Window means of a_k = (Σ_k + eps U)^-1 cov_k(I, p) and b_k = mean p - a_k·mean I (equations 19 and 20).
+    """Mean over all windows that hold a pixel of their a and b; H×W×3 and H×W float64.
 
-    The guided filter's output is a·I + b (equation 21). H×W×3 and H×W float64.
+    The guided filter's output is a·I + b (equation 21).
     """
+    a, b = window_coefficients(guide_HW3, source_HW, radius_px, eps)
+    return _box(a, radius_px), _box(b, radius_px)
+
+
+def window_coefficients(
+    guide_HW3: np.ndarray, source_HW: np.ndarray, radius_px: int, eps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """a = (Σ + eps U)^-1 cov(I, p) and b = mean p - a·mean I of the window around each pixel (equations 19 and 20)."""
     guide = guide_HW3.astype(np.float64)  # variances are differences of large means: float32 loses the small ones
     source = source_HW.astype(np.float64)
     mean_guide = _box(guide, radius_px)
@@ -49,8 +57,7 @@ def linear_coefficients(
         sigma[..., i, :] = _box(guide[..., i, None] * guide, radius_px) - mean_guide[..., i, None] * mean_guide
     sigma += eps * np.eye(3)
     a = np.linalg.solve(sigma, covariance[..., None])[..., 0]
-    b = mean_source - (a * mean_guide).sum(-1)
-    return _box(a, radius_px), _box(b, radius_px)
+    return a, mean_source - (a * mean_guide).sum(-1)
 
 
 def _box(values: np.ndarray, radius_px: int) -> np.ndarray:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
@@ -14,6 +11,7 @@ import safetensors.torch
 import torch
 
 from depthsr.config import PRESETS, ModelConfig
+from depthsr.io.atomic import atomic_path
 from depthsr.models.network import DepthSR
 from depthsr.types import UserError
 
@@ -85,12 +83,14 @@ def save_model(model: DepthSR, folder: Path) -> None:
     """config.json + model.safetensors (float32 as trained), each written under a temporary name and renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    _replace(folder / WEIGHTS_FILE, lambda path: safetensors.torch.save_file(weights, path, metadata={"format": "pt"}))
+    with atomic_path(folder / WEIGHTS_FILE) as path:
+        safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
     write_json(folder / CONFIG_FILE, model.config.to_dict())
 
 
 def save_training_state(state: dict, path: Path) -> None:
-    _replace(path, lambda temporary: torch.save(state, temporary))
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
 
 
 def load_training_state(path: Path, device: torch.device) -> dict:
@@ -106,16 +106,5 @@ def write_json(path: Path, values: dict) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    _replace(path, lambda temporary: temporary.write_text(text))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it, so that no reader sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)

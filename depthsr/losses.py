@@ -24,5 +24,9 @@ def restoration_loss(
     real_error = torch.where(valid_B1HW, (depth_B1HW - target_B1HW).abs(), 0.0).detach()
     deviation = torch.where(valid_B1HW, (error_B1HW - real_error).abs(), 0.0)
     count = valid_B1HW.sum().clamp(min=1)
-    parts = {"loss": depth_loss.detach(), "l1": real_error.sum() / count, "error_head": (deviation.sum() / count).detach()}
+    parts = {
+        "loss": depth_loss.detach(),
+        "l1": real_error.sum() / count,
+        "error_head": (deviation.sum() / count).detach(),
+    }
     return depth_loss + deviation.sum() / count, parts

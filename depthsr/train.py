@@ -73,7 +73,9 @@ def collate(samples: list[Sample]) -> Batch:
         targets.append(torch.from_numpy(sample.target_m_HW)[None, None].float() / prior.scale_m_B)
     target = torch.cat(targets)
     rgb = torch.from_numpy(np.stack([sample.rgb_HW3 for sample in samples])).permute(0, 3, 1, 2)
-    return Batch(rgb, Prior(*(torch.cat(planes) for planes in zip(*priors))), target, torch.isfinite(target))
+    return Batch(
+        rgb, Prior(*(torch.cat(planes) for planes in zip(*priors, strict=True))), target, torch.isfinite(target)
+    )
 
 
 class StepKeys:

@@ -1,4 +1,4 @@
-"""Random crops, flips and photometric changes of an RGB-D frame. numpy only; every draw comes from the given generator."""
+"""Random crops, flips and photometric changes of an RGB-D frame. numpy only; the caller's generator draws everything."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ def random_crop(
     return rgb_HW3[window], depth_m_HW[window]
 
 
-def random_flip(
-    rgb_HW3: np.ndarray, depth_m_HW: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def random_flip(rgb_HW3: np.ndarray, depth_m_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Mirror left to right, half of the time. Not upside down: the ground being below is worth knowing."""
     if rng.random() < 0.5:
         return rgb_HW3[:, ::-1], depth_m_HW[:, ::-1]

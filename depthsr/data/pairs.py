@@ -24,9 +24,7 @@ class Sample:
 class TrainingPairs:
     """Indexed by (step, rank, slot): the same key gives the same sample on every machine and after every restart."""
 
-    def __init__(
-        self, dataset: FrameDataset, names: list[str], *, recipe: str, seed: int, cache_frames: int
-    ) -> None:
+    def __init__(self, dataset: FrameDataset, names: list[str], *, recipe: str, seed: int, cache_frames: int) -> None:
         self._dataset = dataset
         self._names = names
         self._recipe = recipe

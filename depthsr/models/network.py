@@ -9,6 +9,8 @@ Shapes: B batch, H×W the RGB's resolution, h×w the low-resolution depth's; sta
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
@@ -38,15 +40,17 @@ class UNet(nn.Module):
         self.relative_stem = nn.Conv2d(relative_channels, widths[0], 4, stride=2, padding=1)
         self.depth_stem = nn.Conv2d(DEPTH_CHANNELS + 3, widths[0], 4, stride=2, padding=1)
         self.condition = nn.Linear(2, widths[0])
-        self.relative_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.relative_blocks))
-        self.depth_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.depth_blocks))
-        self.relative_downs = nn.ModuleList(down(c, d) for c, d in zip(widths, widths[1:]))
-        self.depth_downs = nn.ModuleList(down(c, d) for c, d in zip(widths, widths[1:]))
+        self.relative_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.relative_blocks, strict=True))
+        self.depth_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.depth_blocks, strict=True))
+        self.relative_downs = nn.ModuleList(down(c, d) for c, d in pairwise(widths))
+        self.depth_downs = nn.ModuleList(down(c, d) for c, d in pairwise(widths))
         self.fusions = nn.ModuleList(AdaINFusion(c) for c in widths)
         self.middle = blocks(widths[-1], config.middle_blocks)
         coarse_to_fine = widths[::-1]
-        self.ups = nn.ModuleList(up(c, d) for c, d in zip(coarse_to_fine, coarse_to_fine[1:]))
-        self.decoder_stages = nn.ModuleList(blocks(c, n) for c, n in zip(coarse_to_fine[1:], config.decoder_blocks))
+        self.ups = nn.ModuleList(up(c, d) for c, d in pairwise(coarse_to_fine))
+        self.decoder_stages = nn.ModuleList(
+            blocks(c, n) for c, n in zip(coarse_to_fine[1:], config.decoder_blocks, strict=True)
+        )
         self.residual_head = nn.Conv2d(widths[0], 4, 3, padding=1)
         self.error_head = nn.Conv2d(widths[0], 4, 3, padding=1)
         for head in (self.residual_head, self.error_head):
@@ -66,7 +70,7 @@ class UNet(nn.Module):
             depth = fusion(relative, self.depth_stages[stage](depth))
             skips.append(depth)
         x = self.middle(skips.pop())
-        for enlarge, stage_blocks in zip(self.ups, self.decoder_stages):
+        for enlarge, stage_blocks in zip(self.ups, self.decoder_stages, strict=True):
             x = stage_blocks(enlarge(x) + skips.pop())
         residual_B1HW = F.pixel_shuffle(self.residual_head(x), 2)
         # The error is read off the features, not trained into them: the depth must not suffer for it.

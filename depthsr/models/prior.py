@@ -44,7 +44,7 @@ class Prior(NamedTuple):
 
 
 def depth_range_m(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
-    """RANGE_QUANTILE of each sample's valid depths, B, metres; 1 where nothing is valid. Unmoved by a few wild pixels."""
+    """RANGE_QUANTILE of each sample's valid depths, B, metres; 1 where nothing is valid."""
     depth_m_BN = torch.where(valid_B1hw, depth_m_B1hw, torch.inf).flatten(1)
     count_B = valid_B1hw.flatten(1).sum(1)
     rank_B = ((count_B - 1).clamp(min=0) * RANGE_QUANTILE).round().long()

@@ -27,6 +27,7 @@ from depthsr.data.degrade import (
 from depthsr.data.layouts import Frame, FrameDataset, open_dataset
 from depthsr.io.atomic import atomic_path
 from depthsr.models.baselines import BASELINES
+from depthsr.precision import resolve_device
 from depthsr.types import UserError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def evaluate(
         "frames": frames,
         "split": split,
         "seed": seed,
-        "device": device,
+        "device": str(resolve_device(device)),
         "rows": [
             {
                 "method": method,

@@ -1,0 +1,189 @@
+"""Evaluation: the numbers are those of the definition, of the right frames, from the right input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from depthsr import metrics
+from depthsr.config import EDGE
+from depthsr.data.degrade import PROTOCOLS, degrade, dequantise_ais, ground_truth
+from depthsr.evaluate import evaluate, markdown_table, write_json
+from depthsr.models.baselines import BASELINES
+from depthsr.types import UserError
+
+
+def random_depth(rng: np.random.Generator) -> np.ndarray:
+    """48×64 metres with surfaces, a sky and a few pixels without a value."""
+    surface = cv2.GaussianBlur(rng.uniform(-1, 1, (48, 64)), (0, 0), 6)
+    depth_m = (np.exp(12 * surface) * 20).astype(np.float32)
+    depth_m[:8, :20] = np.inf
+    depth_m[30:33, 40:42] = np.nan
+    return depth_m
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(11)
+    for folder in ("rgb", "depth"):
+        (tmp_path / folder).mkdir()
+    for name in ("hall_1", "hall_2", "kitchen_1", "yard_1", "yard_2"):
+        rgb = cv2.GaussianBlur(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), (0, 0), 2)
+        assert cv2.imwrite(str(tmp_path / f"rgb/{name}.png"), rgb)
+        np.save(tmp_path / f"depth/{name}.npy", random_depth(rng))
+    return tmp_path
+
+
+def read_pair(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    rgb = cv2.imread(str(folder / f"rgb/{name}.png"))[..., ::-1]
+    return rgb.astype(np.float32) / 255, np.load(folder / f"depth/{name}.npy")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_scores_are_those_of_the_definition(pairs: Path, protocol: str) -> None:
+    result = evaluate(pairs, protocol, ["bicubic"], seed=7)
+    assert (result["protocol"], result["frames"], result["split"], result["seed"]) == (protocol, 5, "all", 7)
+    assert [row["method"] for row in result["rows"]] == ["bicubic", *(name for name in BASELINES if name != "bicubic")]
+    expected: dict[str, list] = {name: [] for name in BASELINES}
+    for i, name in enumerate(["hall_1", "hall_2", "kitchen_1", "yard_1", "yard_2"]):
+        rgb, depth_m = read_pair(pairs, name)
+        degraded = degrade(depth_m, protocol, seed=7 + i)
+        truth_m = ground_truth(depth_m, protocol)
+        for method, baseline in BASELINES.items():
+            depth = baseline(rgb, degraded.depth_m, protocol)
+            expected[method].append(metrics.score(np.clip(depth, 0, degraded.max_depth_m), truth_m))
+    for row in result["rows"]:
+        for metric in metrics.METRICS:
+            mean = np.mean([frame[metric] for frame in expected[row["method"]]])
+            assert row[metric] == pytest.approx(mean, rel=1e-4), (row["method"], metric)
+        assert row["time_ms"] > 0
+
+
+def test_given_low_resolution_depth_is_used(pairs: Path) -> None:
+    """Metres as float or millimetres as uint16, with holes; levels under ais."""
+    rng = np.random.default_rng(5)
+    (pairs / "lr").mkdir()
+    truth, low = {}, {}
+    for i, name in enumerate(["hall_1", "hall_2", "kitchen_1", "yard_1", "yard_2"]):
+        truth[name] = read_pair(pairs, name)[1]
+        low[name] = rng.integers(0, 19, (6, 8)).astype(np.float32)
+        if i % 2:
+            np.save(pairs / f"lr/{name}.npy", low[name])
+        else:
+            assert cv2.imwrite(str(pairs / f"lr/{name}.png"), (1000 * low[name]).astype(np.uint16))
+    low["hall_1"][0, 0] = 0  # no value
+    assert cv2.imwrite(str(pairs / "lr/hall_1.png"), (1000 * low["hall_1"]).astype(np.uint16))
+    row = evaluate(pairs, "gdsr-x8", ["nearest"], baselines=False)["rows"][0]
+    errors = [
+        metrics.mae(BASELINES["nearest"](read_pair(pairs, name)[0], low[name]), ground_truth(truth[name], "gdsr-x8"))
+        for name in truth
+    ]
+    assert row["mae"] == pytest.approx(np.mean(errors), rel=1e-5)
+
+    for name in truth:
+        (pairs / f"lr/{name}.png").unlink(missing_ok=True)
+        np.save(pairs / f"lr/{name}.npy", low[name])
+    row = evaluate(pairs, "ais", ["nearest"], baselines=False)["rows"][0]
+    errors = [
+        metrics.mae(
+            BASELINES["nearest"](read_pair(pairs, name)[0], dequantise_ais(low[name])),
+            ground_truth(truth[name], "ais"),
+        )
+        for name in truth
+    ]
+    assert row["mae"] == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_noise_of_a_frame_depends_on_neither_split_nor_limit(pairs: Path) -> None:
+    """The 2nd of 5 frames keeps its seed when it is the only one left."""
+    whole = evaluate(pairs, "gdsr-x4-noisy", ["bilinear"], baselines=False)
+    scenes = {"hall_1": "a", "hall_2": "b", "kitchen_1": "a", "yard_1": "a", "yard_2": "a"}
+    for part in ("train", "val"):
+        (pairs / "scenes.json").write_text(json.dumps(scenes))
+        result = evaluate(pairs, "gdsr-x4-noisy", ["bilinear"], baselines=False, split=part)
+        if result["frames"] == 1:
+            rgb, depth_m = read_pair(pairs, "hall_2")
+            low_m = degrade(depth_m, "gdsr-x4-noisy", seed=1).depth_m
+            expected = metrics.rmse(BASELINES["bilinear"](rgb, low_m), ground_truth(depth_m, "gdsr-x4-noisy"))
+            assert result["rows"][0]["rmse"] == pytest.approx(expected, rel=1e-5)
+            single = result["rows"][0]["rmse"]
+        else:
+            others = result["rows"][0]["rmse"]
+    assert (4 * others + single) / 5 == pytest.approx(whole["rows"][0]["rmse"], rel=1e-6)
+
+
+def test_limit_spreads_over_the_split(pairs: Path) -> None:
+    result = evaluate(pairs, "gdsr-x4", ["nearest"], baselines=False, limit=2)
+    expected = []
+    for i, name in ((0, "hall_1"), (2, "kitchen_1")):
+        rgb, depth_m = read_pair(pairs, name)
+        low_m = degrade(depth_m, "gdsr-x4", seed=i).depth_m
+        expected.append(metrics.rmse(BASELINES["nearest"](rgb, low_m), ground_truth(depth_m, "gdsr-x4")))
+    assert result["frames"] == 2
+    assert result["rows"][0]["rmse"] == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_a_network_gets_what_the_protocol_knows(pairs: Path, tmp_path: Path) -> None:
+    """An untrained network, saved and loaded: the row equals the network run by hand on the same input."""
+    from depthsr.infer import load
+    from depthsr.models.network import DepthSR
+
+    torch.manual_seed(3)
+    DepthSR(EDGE).save_pretrained(tmp_path / "net")
+    model = str(tmp_path / "net")
+    row = evaluate(pairs, "ais", [model], baselines=False, device="cpu", limit=2)["rows"][0]
+    assert row["method"] == model
+    predictor, expected = load(model, device="cpu"), []
+    for i, name in ((0, "hall_1"), (2, "kitchen_1")):
+        rgb, depth_m = read_pair(pairs, name)
+        prediction = predictor(rgb, degrade(depth_m, "ais", seed=i).raw, protocol="ais")
+        expected.append(metrics.mae(prediction.depth_m, ground_truth(depth_m, "ais")))
+    assert row["mae"] == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_frames_without_depth_are_left_out_and_said(pairs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.save(pairs / "depth/hall_2.npy", np.full((48, 64), np.nan, np.float32))
+    np.save(pairs / "depth/yard_1.npy", np.full((48, 64), np.inf, np.float32))  # all sky: nothing for a ToF camera
+    result = evaluate(pairs, "tof", ["bilinear"], baselines=False)
+    assert result["frames"] == 3
+    assert "hall_2 is left out" in caplog.text and "yard_1 is left out" in caplog.text
+    for name in ("hall_1", "kitchen_1", "yard_2"):
+        np.save(pairs / f"depth/{name}.npy", np.zeros((48, 64), np.float32))
+    with pytest.raises(UserError, match="no frame"):
+        evaluate(pairs, "tof", ["bilinear"], baselines=False)
+
+
+def test_mistakes(pairs: Path) -> None:
+    with pytest.raises(UserError, match="nyu"):
+        evaluate(pairs, "nyu", ["bilinear"])
+    with pytest.raises(UserError, match="test"):
+        evaluate(pairs, "ais", ["bilinear"], split="test")
+    with pytest.raises(UserError, match="at least 1"):
+        evaluate(pairs, "ais", ["bilinear"], limit=0)
+    with pytest.raises(UserError, match="nowhere"):
+        evaluate(pairs, "ais", [str(pairs / "nowhere")])
+    with pytest.raises(UserError, match="5 frames"):
+        evaluate(pairs, "ais", ["bilinear"], split="last100")
+
+
+def test_table_and_json_hold_the_same_numbers(tmp_path: Path) -> None:
+    values = {"mae": 0.5, "abs_rel": 0.0123, "delta1": 0.98, "boundary_f1": 0.25, "time_ms": 12.34}
+    result = {
+        "protocol": "ais", "frames": 3, "split": "val", "seed": 0, "device": "cpu",
+        "rows": [
+            {"method": "edge", "rmse": 1.25, "edge_rmse": None, **values},
+            {"method": "nearest", "rmse": 2.5, "edge_rmse": None, **values, "time_ms": 1.0},
+        ],
+    }  # fmt: skip
+    lines = markdown_table(result).splitlines()
+    assert lines[0] == "ais: 3 frames, split val, seed 0"
+    assert lines[4] == "| edge | **1.250** | **0.500** | **1.23** | **98.00** | – | **25.00** | 12.3 |"
+    assert lines[5] == "| nearest | 2.500 | **0.500** | **1.23** | **98.00** | – | **25.00** | **1.0** |"
+    write_json(result, tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text()) == result
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]

@@ -1,6 +1,7 @@
 // depthsr._native: the same CPU kernels for numpy arrays (float32 and float16), forward only, without torch.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <optional>
 

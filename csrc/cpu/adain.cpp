@@ -130,11 +130,13 @@ std::vector<GradientSums> gradient_sums(const T* grad_out, const T* content, con
       });
 }
 
-// Every result of this file is, per plane, offset + x_scale * (x - mean) + grad_scale * grad.
+// Every result of this file is, per plane, offset + x_scale * (x - mean) + grad_scale * (grad - grad_mean). Means are
+// subtracted before anything is scaled, so that what cancels, cancels exactly.
 struct PlaneMap {
   float mean = 0;
   float offset = 0;
   float x_scale = 0;
+  float grad_mean = 0;
   float grad_scale = 0;
 };
 
@@ -144,7 +146,7 @@ void map_planes(const T* x, const T* grad, const std::vector<PlaneMap>& maps, Sh
                 ParallelFor parallel_for) {
   const auto apply = [=](const PlaneMap& map, std::int64_t i) {
     const float value = map.offset + map.x_scale * (load(x[i]) - map.mean);
-    store(grad == nullptr ? value : value + map.grad_scale * load(grad[i]), out[i]);
+    store(grad == nullptr ? value : value + map.grad_scale * (load(grad[i]) - map.grad_mean), out[i]);
   };
   // Rows: neighbouring elements with one plane (channels first) or with one pixel (channels last).
   const std::int64_t length = shape.channels_last ? shape.channels : shape.pixels;
@@ -198,7 +200,7 @@ void adain_backward(const T* grad_out, const T* content, Shape content_shape, co
     const double grad_normalised = sums[i].grad_centred / content_deviation;  // Σ(g x̂)
     PlaneMap& dx = content_maps[i];
     dx.mean = static_cast<float>(content_moments[i].mean);
-    dx.offset = static_cast<float>(-ratio * sums[i].grad / content_shape.pixels);
+    dx.grad_mean = static_cast<float>(sums[i].grad / content_shape.pixels);
     dx.x_scale = static_cast<float>(-ratio * grad_normalised / (content_deviation * content_degrees));
     dx.grad_scale = static_cast<float>(ratio);
     PlaneMap& dy = style_maps[i];

@@ -1,0 +1,75 @@
+"""Inputs, tolerances and the comparison that the ops' tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+#: How far a result may lie from the reference in float64, given the same (already rounded) input: a multiple of the
+#: storage type's machine epsilon (2^-23, 2^-10, 2^-7), relative to the value and to the root mean square of all values.
+#: One rounding of the result costs 0.5; the rest is float32 sums of up to some thousand terms (the first entry), and
+#: for half precision the same arithmetic, whose errors are then far below one rounding.
+TOLERANCE_EPSILONS = {torch.float32: 64.0, torch.float16: 1.0, torch.bfloat16: 1.0}
+
+
+def _close(result: Tensor, expected: Tensor, what: str = "value") -> None:
+    tolerance = TOLERANCE_EPSILONS[result.dtype] * torch.finfo(result.dtype).eps
+    expected = expected.double()
+    scale = expected.square().mean().sqrt().item() if expected.numel() else 0.0
+    torch.testing.assert_close(
+        result.double(), expected, rtol=tolerance, atol=tolerance * scale, msg=lambda text: f"{what}: {text}"
+    )
+
+
+@pytest.fixture
+def close() -> Callable[..., None]:
+    """close(result, expected in float64, what): equal within the tolerance of the result's type."""
+    return _close
+
+
+@pytest.fixture
+def random_image() -> Callable[..., Tensor]:
+    """random_image(shape, dtype, layout, seed): normal values; "strided" is a view that is dense in no layout."""
+
+    def make(shape: tuple[int, int, int, int], dtype=torch.float32, layout="contiguous", seed=0) -> Tensor:
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+        if layout == "channels_last":
+            return values.contiguous(memory_format=torch.channels_last)
+        if layout == "strided":
+            batch, channels, height, width = shape
+            buffer = torch.full((batch, channels + 1, height + 2, 2 * width), torch.nan, dtype=dtype)
+            view = buffer[:, 1:, 1:-1, ::2]
+            view.copy_(values)
+            return view
+        return values
+
+    return make
+
+
+@pytest.fixture
+def poisoned_memory():
+    """Fresh memory of torch.empty holds NaN, so that a kernel that leaves an element out is found."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    assert torch.empty(8).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(params=TOLERANCE_EPSILONS, ids=lambda dtype: str(dtype).removeprefix("torch."))
+def dtype(request) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture(params=[(1, 1), (7, 5), (63, 65)], ids="{0[0]}x{0[1]}".format)
+def size(request) -> tuple[int, int]:
+    """Height and width: one pixel, less than a block in both, more than a block and odd."""
+    return request.param
+
+
+@pytest.fixture(params=["contiguous", "channels_last", "strided"])
+def layout(request) -> str:
+    return request.param

@@ -1,7 +1,8 @@
-"""A sample through the whole chain: a rendered frame is spoilt as a sensor would, restored, compared, scored."""
+"""A sample through the whole chain: a rendered frame is degraded, restored, compared with baselines and scored."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -26,11 +27,10 @@ from depthsr.metrics import score
 from depthsr.models.baselines import BASELINES
 
 SAMPLE = Path(__file__).parent / "assets" / "demo"
-PROTOCOL = "tof"
+PROTOCOL = "gdsr-x8-noisy"
 SEED = 0
 
-#: Reach of the sensor that the demo plays: farther surfaces give no echo. Also keeps the sample within the 65 m that a
-#: 16-bit PNG in millimetres can hold.
+#: Farther surfaces are cut at this depth, so that the sample fits the 65 m of a 16-bit PNG in millimetres.
 REACH_M = 50.0
 
 #: Columns of the table: metric, heading, factor.
@@ -66,7 +66,7 @@ def run(out: str | Path = "depthsr-demo", model: str = "edge", device: str = "au
     h, w = depth_m.shape
     panels = {
         "RGB": rgb,
-        f"input: depth sensor, {w}x{h}": colourise(depth_m, range_m),
+        f"input, {w}x{h}": colourise(depth_m, range_m),
         f"{best}, RMSE {scores[best]['rmse']:.2f} m": colourise(results_m[best], range_m),
         f"depthsr {model}, RMSE {scores[model]['rmse']:.2f} m": colourise(results_m[model], range_m),
         "ground truth": colourise(truth_m, range_m),
@@ -74,27 +74,24 @@ def run(out: str | Path = "depthsr-demo", model: str = "edge", device: str = "au
     write_picture(out / "comparison.png", side_by_side(panels))
     return "\n".join(
         [
-            f"A rendered frame, its depth spoilt by the {PROTOCOL} law (seed {SEED}): {w}x{h}, noise, holes.",
-            f"Restored to {rgb.shape[1]}x{rgb.shape[0]} on {device} in {seconds:.2f} s, reading and writing included.",
+            f"A rendered frame of a scene held out for validation, its depth degraded to {w}x{h} with 2 % noise",
+            f"({PROTOCOL}, seed {SEED}), restored to {rgb.shape[1]}x{rgb.shape[0]} in {seconds:.2f} s, files included.",
             "",
             _table(scores),
             "",
             f"Look at {out / 'comparison.png'}. The depth is in {restored} (16-bit, millimetres).",
-            "The scene is of the validation split; how the sample came about is in "
-            + str(out / "ATTRIBUTION.md")
-            + ".",
+            f"Whose scene it is, and its licence: {out / 'ATTRIBUTION.md'}.",
             "",
-            "The same for this sample, and for your own files, folders or 'patterns*':",
-            f"  depthsr infer --rgb {frame.rgb} --depth {frame.depth} --out {out / 'result'}",
+            "The same by hand, and for your own files, folders or quoted patterns:",
+            "  " + shlex.join(["depthsr", "infer", *_arguments(frame, out / "result")]),
             "  depthsr infer --rgb YOUR_RGB.jpg --depth YOUR_DEPTH.png --out result",
         ]
     )
 
 
 def _write_sample(out: Path) -> np.ndarray:
-    """Writes RGB, spoilt depth, ground truth and attribution; returns the ground truth, NaN where it is not scored."""
-    depth_m = read_depth(SAMPLE / "depth.exr")
-    depth_m = np.where(depth_m > REACH_M, np.inf, depth_m)
+    """Writes RGB, poor depth, ground truth and attribution; returns the ground truth, NaN where it is not scored."""
+    depth_m = np.minimum(read_depth(SAMPLE / "depth.exr"), REACH_M)
     truth_m = ground_truth(depth_m, PROTOCOL)
     write_depth(out / "sample_depth.png", degrade(depth_m, PROTOCOL, seed=SEED).depth_m)
     write_depth(out / "sample_truth.exr", truth_m)
@@ -102,6 +99,10 @@ def _write_sample(out: Path) -> np.ndarray:
         with atomic_path(out / name) as temporary:
             shutil.copyfile(SAMPLE / source, temporary)
     return truth_m
+
+
+def _arguments(frame: Inputs, out: Path) -> list[str]:
+    return ["--rgb", str(frame.rgb), "--depth", str(frame.depth), "--out", str(out)]
 
 
 def _table(scores: dict[str, dict[str, float]]) -> str:

@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 class Restorer(Protocol):
     """What Predictor drives: checked arrays in, depth and expected error in metres out (error None: not estimated)."""
 
-    takes_relative: bool
+    @property
+    def takes_relative(self) -> bool: ...
 
     def __call__(
         self,
@@ -183,7 +184,8 @@ def load(name_or_path: str = "edge", device: str = "auto", dtype: str | torch.dt
     precision = choose_precision(dtype, where)
     model = load_model(name_or_path, device="cpu", dtype=torch.float32)
     # channels_last: convolutions on CPUs and tensor cores are faster on it.
-    model = model.to(precision.weights).to(where, precision.arithmetic, memory_format=torch.channels_last)
+    model = model.to(precision.weights).to(where, precision.arithmetic)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     if precision.reason:
         log.info("%s", precision.reason)
     return Predictor(name_or_path, NetworkRestorer(model, where, precision))

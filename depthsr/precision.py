@@ -29,8 +29,8 @@ def choose_precision(dtype: str | torch.dtype, device: torch.device) -> Precisio
     """The precision for "auto" (fp32), a name in DTYPES or one of their torch dtypes. Raises UserError for others."""
     if dtype == "auto":
         return Precision(torch.float32, torch.float32)
-    wanted = DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
-    if wanted not in DTYPES.values():
+    wanted = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if wanted is None or wanted not in DTYPES.values():
         raise UserError(f"precision {dtype} is unknown; choose one of auto, {', '.join(DTYPES)}.")
     if device.type != "cpu" or wanted == torch.float32 or _cpu_has(FAST_FP16 if wanted == torch.float16 else FAST_BF16):
         return Precision(wanted, wanted)

@@ -35,7 +35,9 @@ def fails(monkeypatch, capfd, *arguments: str) -> str:
     assert stop.value.code == 2
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.count("\n") == 1 and err.startswith("depthsr: ") and err.endswith(".\n"), err
+    assert err.count("\n") == 1, err
+    assert err.startswith("depthsr: ")
+    assert err.endswith(".\n")
     assert not Path("out").exists(), "something was written"
     return err
 
@@ -102,7 +104,8 @@ def test_unreadable_file(place, monkeypatch, capfd, name, content):
 def test_sizes_that_cannot_belong_together(place, monkeypatch, capfd, size, words):
     write_depth("other.npy", RANDOM.uniform(1, 3, size))
     error = fails(monkeypatch, capfd, *infer(depth="other.npy"))
-    assert words in error and "rgb.png with other.npy" in error
+    assert words in error
+    assert "rgb.png with other.npy" in error
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,8 @@ def test_nan_and_inf_among_good_values_are_holes(place, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["depthsr", *infer(depth="holes.npy")])
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert stop.value.code == 0 and (cv2.imread("out/rgb.png", cv2.IMREAD_UNCHANGED) > 0).all()
+    assert stop.value.code == 0
+    assert (cv2.imread("out/rgb.png", cv2.IMREAD_UNCHANGED) > 0).all()
 
 
 @pytest.mark.parametrize(

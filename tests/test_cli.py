@@ -57,7 +57,8 @@ def test_infer_writes_what_the_predictor_gives(frames):
 def test_infer_in_every_format_for_one_file(frames, suffix):
     arguments = ("infer", "--rgb", "rgb/a.jpg", "--depth", "depth/b.png", "--out", "out", "--model", "bilinear")
     said = run(*arguments, "--format", suffix, "--no-picture")
-    assert f"wrote out/a.{suffix}" in said and os.listdir("out") == [f"a.{suffix}"]
+    assert f"wrote out/a.{suffix}" in said
+    assert os.listdir("out") == [f"a.{suffix}"]
     expected_m = load("bilinear")(read_rgb("rgb/a.jpg"), read_depth("depth/b.png")).depth_m
     np.testing.assert_allclose(read_depth(f"out/a.{suffix}"), expected_m, atol=5.1e-4 if suffix == "png" else 0)
 
@@ -93,7 +94,8 @@ def test_infer_reads_the_challenges_levels_and_writes_metres_as_npy(frames):
     expected_m = np.minimum(np.rint(levels) * 16 + 8, 300)
     np.testing.assert_allclose(result_m, np.kron(expected_m, np.ones((4, 4))), rtol=1e-6)
     picture = read_rgb("out/a.vis.png")
-    assert picture.shape[1] == 3 * 64 and (picture[-48:, 64:].max(axis=2) > 0).all()
+    assert picture.shape[1] == 3 * 64
+    assert (picture[-48:, 64:].max(axis=2) > 0).all()
 
 
 def test_degrade_writes_what_the_law_gives_whatever_lies_beside(frames):
@@ -116,7 +118,8 @@ def test_degrade_never_replaces_its_input(frames, capfd, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["depthsr", "degrade", "--depth", "a.npy", "--out", ".", "--protocol", "tof"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert stop.value.code == 2 and "a.npy would be overwritten" in capfd.readouterr().err
+    assert stop.value.code == 2
+    assert "a.npy would be overwritten" in capfd.readouterr().err
     assert np.load("a.npy").shape == (48, 64)
 
 
@@ -142,7 +145,8 @@ def test_eval_scores_a_folder_and_writes_the_same_numbers_as_json(frames):
             result_m = load(row["method"])(read_rgb(f"data/rgb/{name}.jpg"), low.depth_m).depth_m
             errors.append(np.sqrt(np.mean((result_m - truth_m) ** 2)))
         assert row["rmse"] == pytest.approx(np.mean(errors), rel=1e-5)
-        assert f"{row['rmse']:.3f}" in said and f"{row['mae']:.3f}" in said
+        assert f"{row['rmse']:.3f}" in said
+        assert f"{row['mae']:.3f}" in said
 
 
 def test_train_mirrors_the_configuration(monkeypatch):
@@ -196,7 +200,8 @@ def test_a_mistake_in_the_shell_is_one_line_and_status_2(tmp_path):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert done.returncode == 2 and done.stdout == ""
+    assert done.returncode == 2
+    assert done.stdout == ""
     assert done.stderr == "depthsr: --rgb gone.png does not exist; check the path.\n"
     assert list(tmp_path.iterdir()) == []
 

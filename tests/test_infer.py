@@ -46,8 +46,10 @@ def test_result_has_the_size_of_the_rgb_and_stays_in_the_measured_range(saved_mo
     rgb, depth_m = frame(size, low)
     prediction = load(saved_model if model == "saved" else model)(rgb, depth_m)
     assert prediction.depth_m.shape == prediction.valid.shape == size
-    assert prediction.depth_m.dtype == np.float32 and prediction.valid.dtype == bool
-    assert 0 <= prediction.depth_m.min() and prediction.depth_m.max() <= 1.05 * depth_m.max() * (1 + 1e-6)
+    assert prediction.depth_m.dtype == np.float32
+    assert prediction.valid.dtype == bool
+    assert prediction.depth_m.min() >= 0
+    assert prediction.depth_m.max() <= 1.05 * depth_m.max() * (1 + 1e-6)
 
 
 def test_scale_turns_millimetres_into_metres(saved_model):
@@ -93,7 +95,9 @@ def test_confidence_follows_its_definition(saved_model):
     some = prediction.depth_m > 0
     expected = 1 / (1 + prediction.error_m[some].astype(np.float64) / (0.05 * prediction.depth_m[some]))
     np.testing.assert_allclose(prediction.confidence[some], expected, rtol=1e-5)
-    assert prediction.error_m.min() >= 0 and some.mean() > 0.5 and (prediction.confidence[~some] < 1e-6).all()
+    assert prediction.error_m.min() >= 0
+    assert some.mean() > 0.5
+    assert (prediction.confidence[~some] < 1e-6).all()
 
 
 def test_ais_levels_become_metres_up_to_300():
@@ -130,7 +134,8 @@ def test_support_ends_a_fixed_distance_from_the_measurement():
     expected = np.zeros((8, 8), bool)
     expected[2:5, 3:6] = True
     np.testing.assert_array_equal(supported(one, (16, 16)), np.kron(expected, np.ones((2, 2), bool)))
-    assert not supported(np.zeros((5, 5), bool), (9, 9)).any() and supported(np.ones((5, 5), bool), (9, 9)).all()
+    assert not supported(np.zeros((5, 5), bool), (9, 9)).any()
+    assert supported(np.ones((5, 5), bool), (9, 9)).all()
 
 
 def test_a_result_that_is_not_finite_is_our_fault_and_said_so():
@@ -223,10 +228,11 @@ def test_choice_of_precision(monkeypatch):
     assert choose_precision("fp16", gpu) == choose_precision(fp16, gpu) == Precision(fp16, fp16)
     monkeypatch.setattr(precision, "_cpu_has", lambda features: features == precision.FAST_BF16)
     chosen = choose_precision("fp16", cpu)
-    assert (chosen.weights, chosen.arithmetic) == (bf16, bf16) and "bf16" in chosen.reason
+    assert (chosen.weights, chosen.arithmetic) == (bf16, bf16)
+    assert "bf16" in chosen.reason
     assert choose_precision("bf16", cpu) == Precision(bf16, bf16)
     for wrong in ("fp8", torch.int8):
-        with pytest.raises(UserError, match="precision .* is unknown"):
+        with pytest.raises(UserError, match=r"precision .* is unknown"):
             choose_precision(wrong, cpu)
 
 

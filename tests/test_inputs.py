@@ -23,7 +23,8 @@ def test_depth_of_every_dtype_is_scaled_to_metres(dtype, scale):
     depth = RANDOM.integers(1, 120, (5, 6)).astype(dtype)
     depth[0, 0] = 0
     depth_m = check_depth(depth, scale)
-    assert depth_m.dtype == np.float32 and np.isnan(depth_m[0, 0])
+    assert depth_m.dtype == np.float32
+    assert np.isnan(depth_m[0, 0])
     np.testing.assert_allclose(depth_m.ravel()[1:], depth.ravel()[1:].astype(np.float64) * scale, rtol=1e-6)
 
 
@@ -101,7 +102,7 @@ def test_depth_that_is_refused(depth, words):
 
 @pytest.mark.parametrize("scale", [0.0, -0.001, np.nan, np.inf])
 def test_a_scale_that_makes_no_metres(scale):
-    with pytest.raises(UserError, match="depth scale .* makes no metres"):
+    with pytest.raises(UserError, match=r"depth scale .* makes no metres"):
         check_depth(np.ones((2, 2)), scale)
 
 

@@ -50,7 +50,7 @@ def edge_rmse(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
 
 def edge_zone(truth_m: np.ndarray) -> np.ndarray:
     """H×W bool: the pixels that edge_rmse counts (see there)."""
-    zone = np.zeros(truth_m.shape, bool)
+    zone: np.ndarray = np.zeros(truth_m.shape, bool)
     for first, second in _neighbours():
         with np.errstate(invalid="ignore"):
             a, b = truth_m[first], truth_m[second]
@@ -60,7 +60,7 @@ def edge_zone(truth_m: np.ndarray) -> np.ndarray:
     for axis in (0, 1):
         padding = [(EDGE_RADIUS_PX, EDGE_RADIUS_PX) if i == axis else (0, 0) for i in (0, 1)]
         windows = np.lib.stride_tricks.sliding_window_view(np.pad(zone, padding), 2 * EDGE_RADIUS_PX + 1, axis)
-        zone = windows.any(-1)
+        zone = np.any(windows, axis=-1)
     return zone
 
 

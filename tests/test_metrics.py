@@ -113,7 +113,8 @@ def test_nothing_scored_is_nan_and_left_out_of_the_mean() -> None:
     truth = random_truth((4, 4))
     full = metrics.score(truth + 2, truth)
     mean = metrics.mean_over_frames([empty, full, metrics.score(truth + 4, truth)])
-    assert mean["rmse"] == pytest.approx(3) and mean["mae"] == pytest.approx(3)
+    assert mean["rmse"] == pytest.approx(3)
+    assert mean["mae"] == pytest.approx(3)
     assert np.isnan(metrics.mean_over_frames([empty])["rmse"])
 
 

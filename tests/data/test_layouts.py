@@ -303,7 +303,8 @@ def test_rgbd_game(tmp_path: Path, rng: np.random.Generator) -> None:
     rgbd_game(tmp_path, dict.fromkeys(names, code), split, rng)
     dataset = open_dataset(tmp_path)
     assert dataset.names == ["long_track_0000", "abyss_0001", "hacienda_0002"]
-    assert dataset.has_own_split and dataset.split("val") == ["hacienda_0002"]
+    assert dataset.has_own_split
+    assert dataset.split("val") == ["hacienda_0002"]
     assert dataset.scene("long_track_0000") == "long_track"
     depth_m = dataset.read("hacienda_0002").depth_m
     assert np.isposinf(depth_m[0, 0])
@@ -330,10 +331,12 @@ def test_the_real_rgbd_game() -> None:
     train, val = dataset.split("train"), dataset.split("val")
     assert (len(train), len(val)) == (589, 70)
     scenes = {part: {dataset.scene(name) for name in dataset.split(part)} for part in ("train", "val")}
-    assert (len(scenes["train"]), len(scenes["val"])) == (20, 5) and not scenes["train"] & scenes["val"]
+    assert (len(scenes["train"]), len(scenes["val"])) == (20, 5)
+    assert not scenes["train"] & scenes["val"]
     medians = []
     for name in val[::14]:
         frame = dataset.read(name)
-        assert frame.rgb.shape == (480, 640, 3) and not np.isnan(frame.depth_m).any()
+        assert frame.rgb.shape == (480, 640, 3)
+        assert not np.isnan(frame.depth_m).any()
         medians.append(np.median(frame.depth_m[np.isfinite(frame.depth_m)]))
     assert 2 < np.median(medians) < 60  # the README's median depth is 11 m

@@ -47,9 +47,11 @@ def test_finite_within_the_measured_range(name: str, size: tuple[int, int], low_
     holed = with_holes(depth_m)
     measured = holed[np.isfinite(holed) & (holed > 0)]
     result = BASELINES[name](rgb, holed)
-    assert result.shape == size and result.dtype == np.float32
+    assert result.shape == size
+    assert result.dtype == np.float32
     assert np.isfinite(result).all()
-    assert result.min() >= measured.min() * (1 - 1e-5) and result.max() <= measured.max() * (1 + 1e-5)
+    assert result.min() >= measured.min() * (1 - 1e-5)
+    assert result.max() <= measured.max() * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -294,7 +296,8 @@ def test_measurements_closed_in_by_edges_stay_apart() -> None:
     rgb[:, 12:] = 1
     depth_m = np.array([[2.0, 3.0, 50.0]], np.float32).repeat(2, 0)
     result = fast_global_smoother(rgb, depth_m, smoothness=1000, sigma_colour=3)
-    assert result[:, :12].max() < 3.001 and result[:, 12:].min() > 3.0
+    assert result[:, :12].max() < 3.001
+    assert result[:, 12:].min() > 3.0
 
 
 @needs_ximgproc

@@ -24,9 +24,9 @@ from depthsr.models.baselines.settings import settings_for
 
 __all__ = ["BASELINES", "EDGE_AWARE", "INTERPOLATIONS"]
 
-INTERPOLATIONS = {"nearest": nearest, "bilinear": bilinear, "bicubic": bicubic}
+INTERPOLATIONS: dict[str, Callable[..., np.ndarray]] = {"nearest": nearest, "bilinear": bilinear, "bicubic": bicubic}
 #: Methods that follow the RGB; they take keyword settings.
-EDGE_AWARE = {
+EDGE_AWARE: dict[str, Callable[..., np.ndarray]] = {
     "guided_filter": guided_filter,
     "joint_bilateral": joint_bilateral,
     "fast_global_smoother": fast_global_smoother,

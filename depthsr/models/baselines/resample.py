@@ -42,7 +42,7 @@ def source_coordinates(size: int, source_size: int) -> np.ndarray:
     return (np.arange(size) + 0.5) * source_size / size - 0.5
 
 
-def source_pixels(size: tuple[int, int], source_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def source_pixels(size: tuple[int, int], source_size: tuple[int, int]) -> tuple[np.ndarray, ...]:
     """Index (as of numpy.ix_) of the pixel of the large frame in which the centre of each small pixel falls."""
     rows, columns = (
         ((np.arange(small) + 0.5) * large / small).astype(int) for large, small in zip(size, source_size, strict=True)

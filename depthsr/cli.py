@@ -88,6 +88,10 @@ def infer(
     """Restore your own depth maps."""
     from depthsr.io import pair_inputs
 
+    if protocol is InputProtocol.AIS and (depth_scale, quantisation_step, max_depth) != (None, None, None):
+        raise UserError(
+            "--protocol ais fixes unit, step and range; leave out --depth-scale, --quantisation-step, --max-depth."
+        )
     frames = pair_inputs(rgb, depth, relative)
 
     from depthsr.infer import load
@@ -240,9 +244,12 @@ def doctor() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"depthsr {version('depthsr')}")
+        try:
+            typer.echo(f"depthsr {version('depthsr')}")
+        except PackageNotFoundError:
+            typer.echo("depthsr, a checkout that is not installed")
         raise typer.Exit
 
 

@@ -187,6 +187,7 @@ def test_an_out_folder_that_is_a_file(place, monkeypatch, capfd):
         (("--depth-scale", "-1"), "depth scale -1.0 makes no metres"),
         (("--max-depth", "0"), "largest depth 0.0 is no distance"),
         (("--quantisation-step", "-1"), "quantisation step -1.0 is no distance"),
+        (("--protocol", "ais", "--depth-scale", "0.001"), "--protocol ais fixes unit, step and range"),
         (("--relative", "rgb.png"), "has 3 channels"),
         (("--relative", "depth.png"), "bilinear takes no relative depth"),
     ],

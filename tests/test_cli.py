@@ -169,6 +169,13 @@ def test_train_mirrors_the_configuration(monkeypatch):
     assert seen["resume"] is True
 
 
+def test_doctor_and_version_speak():
+    said = run("doctor")
+    for op in ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss"):
+        assert op in said
+    assert run("--version").startswith("depthsr")
+
+
 def test_choices_are_those_of_the_library():
     assert tuple(p.value for p in cli.Protocol) == PROTOCOLS
     assert tuple(f.value for f in cli.DepthFormat) == DEPTH_FORMATS

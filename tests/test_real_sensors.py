@@ -20,15 +20,15 @@ SAMPLES = Path(os.environ.get("DEPTHSR_SHARED", Path(__file__).parents[2] / "sha
 
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no real sensor frames at {SAMPLES}")
 
-#: Pattern of RGB, pattern of depth, largest median difference to the measurement, share of its value.
+#: Pattern of RGB, pattern of depth, largest median difference to the measurement (share of its value), metres a unit.
 FRAMES = {
-    "lidar-phone-a": ("rgb.jpg", "depth_mm.png", 0.01),
-    "lidar-phone-b": ("rgb.jpg", "depth_m.tiff", 0.01),
-    "sensor-a": ("rgb.png", "depth_mm.png", 0.01),
-    "sensor-b": ("rgb.jpg", "depth_mm.png", 0.01),
-    "sensor-c": ("rgb.jpg", "depth_mm.png", 0.02),
-    "stereo-d435": ("rgb.png", "depth.png", 0.02),
-    "kinect-sequence": ("rgb_*.jpg", "depth_mm_*.png", 0.01),
+    "lidar-phone-a": ("rgb.jpg", "depth_mm.png", 0.01, None),
+    "lidar-phone-b": ("rgb.jpg", "depth_m.tiff", 0.01, None),
+    "sensor-a": ("rgb.png", "depth_mm.png", 0.01, None),
+    "sensor-b": ("rgb.jpg", "depth_mm.png", 0.01, None),
+    "sensor-c": ("rgb.jpg", "depth_mm.png", 0.02, None),
+    "stereo-d435": ("rgb.png", "depth.png", 0.02, 0.0001),
+    "kinect-sequence": ("rgb_*.jpg", "depth_mm_*.png", 0.01, None),
 }
 
 
@@ -48,12 +48,12 @@ def at_measured_pixels(result_m: np.ndarray, depth_m: np.ndarray) -> tuple[np.nd
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_the_result_agrees_with_the_sensor(name, edge, tmp_path):
-    rgb, depth, tolerance = FRAMES[name]
+    rgb, depth, tolerance, scale = FRAMES[name]
     frames = pair_inputs(str(SAMPLES / name / rgb), str(SAMPLES / name / depth))
     assert len(frames) == (5 if "*" in rgb else 1)
-    written = infer_files(edge, frames, tmp_path, FileOptions(depth_format="tiff", picture=False))
+    written = infer_files(edge, frames, tmp_path, FileOptions(depth_scale=scale, depth_format="tiff"))
     for frame, path in zip(frames, written, strict=True):
-        result_m, depth_m = read_depth(path), read_depth(frame.depth)
+        result_m, depth_m = read_depth(path), read_depth(frame.depth, scale)
         assert result_m.shape == read_rgb(frame.rgb).shape[:2]
         assert np.isfinite(result_m).all()
         assert result_m.min() >= 0

@@ -22,8 +22,8 @@ from depthsr.models.baselines import EDGE_AWARE
 GRIDS = {
     "guided_filter": {"radius_px": (1, 2, 3), "eps": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), "guide": ("mean", "centre")},
     "joint_bilateral": {
-        "sigma_colour": (10, 20, 30, 45),
-        "sigma_space_px": (0.4, 0.6, 0.8, 1.0),
+        "sigma_colour": (10, 20, 30, 45, 70),
+        "sigma_space_px": (0.4, 0.6, 0.8, 1.0, 1.4),
         "guide": ("mean", "centre"),
     },
     "fast_global_smoother": {"smoothness": (1, 10, 100, 1000, 10000), "sigma_colour": (2, 4, 6, 9)},

@@ -62,7 +62,8 @@ def load_hub_weights(module: DepthAnything) -> None:
         trained = transformers.DepthAnythingForDepthEstimation.from_pretrained(config.hub_id, revision=config.revision)
     except OSError as error:
         raise UserError(
-            f"the Depth Anything weights {config.hub_id} (revision {config.revision}) could not be fetched ({error}); "
+            f"the Depth Anything weights {config.hub_id} (revision {config.revision}) could not be fetched "
+            f"({str(error).splitlines()[0]}); "
             "connect to huggingface.co, fill the hub cache, or use the model 'edge', which needs none."
         ) from error
     module.network.load_state_dict(trained.state_dict())

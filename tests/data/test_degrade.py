@@ -1,0 +1,182 @@
+"""The degradation laws against their own definition, and that each is a function of its seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from depthsr.data.degrade import (
+    AIS_CLIP_M,
+    PROTOCOLS,
+    add_noise,
+    ais_levels,
+    degrade,
+    dequantise_ais,
+    ground_truth,
+    punch_holes,
+    quantise,
+    random_degradation,
+)
+from depthsr.data.resample import centre_sample, resample, resample_masked, resample_matrix
+from depthsr.types import UserError
+
+
+@pytest.fixture
+def depth_m():
+    """A 480×640 ramp with steps and sky, 2 to 250 m."""
+    rng = np.random.default_rng(1)
+    ramp = np.linspace(250, 2, 480, dtype=np.float32)[:, None] + np.zeros((1, 640), np.float32)
+    ramp[100:300, 200:400] = 5 + rng.random((200, 200), dtype=np.float32)
+    ramp[:40] = np.inf
+    return ramp
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_seed_decides_everything(depth_m, protocol):
+    first, again, other = (degrade(depth_m, protocol, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.raw, again.raw)
+    assert first.raw.dtype == first.depth_m.dtype == np.float32
+    deterministic = protocol in ("gdsr-x4", "gdsr-x8", "gdsr-x16")
+    assert np.array_equal(first.raw, other.raw, equal_nan=True) == deterministic
+
+
+def test_ais_law(depth_m):
+    """LR = max(0, q (1 + b n1) + a n2), q = floor(HR[4::8, 4::8] / 16): the noise has the stated mean and deviation."""
+    quotient = np.floor(np.clip(depth_m[4::8, 4::8], 0, 65504) / 16)
+    residuals = []
+    for seed in range(40):
+        levels = ais_levels(depth_m, np.random.default_rng(seed))
+        assert levels.shape == (60, 80)
+        assert levels.min() >= 0
+        residuals.append(levels - quotient)
+    residuals = np.stack(residuals)
+    low = (quotient > 0) & (quotient < 2)
+    assert abs(residuals[:, low].mean()) < 2e-3
+    # level 1: sqrt(b² + a²) averaged over a in 0.016..0.037, b in 0.003..0.019
+    rng = np.random.default_rng(0)
+    expected = np.sqrt(np.mean(rng.uniform(0.016, 0.037, 10**5) ** 2 + rng.uniform(0.003, 0.019, 10**5) ** 2))
+    assert residuals[:, low].std() == pytest.approx(expected, rel=0.1)
+    sky = quotient == 4094
+    assert residuals[:, sky].std() == pytest.approx(
+        4094 * np.sqrt(np.mean(rng.uniform(0.003, 0.019, 10**5) ** 2)), rel=0.2
+    )
+    zero = quotient == 0
+    assert 0.4 < (residuals[:, zero] == 0).mean() < 0.6  # half of the noise is cut off at 0
+
+
+def test_ais_dequantisation_is_within_half_a_level(depth_m):
+    poor = degrade(depth_m, "ais", seed=0)
+    exact = np.minimum(centre_sample(depth_m, (60, 80)), AIS_CLIP_M)
+    near = exact < 100
+    assert np.abs(poor.depth_m - exact)[near].max() <= 8 + 1e-4
+    assert (poor.depth_m[np.isinf(depth_m[4::8, 4::8])] == AIS_CLIP_M).all()
+    assert poor.quantisation_step_m == 16
+    assert poor.max_depth_m == AIS_CLIP_M
+
+
+def test_dequantise_marks_what_is_no_level():
+    depth_m = dequantise_ais(np.array([[0.03, 1.02, np.nan, -1.0, 4094.0]]))
+    np.testing.assert_array_equal(depth_m, np.array([[8, 24, np.nan, np.nan, 300]], np.float32))
+
+
+def test_ground_truth_scores_the_sky_where_the_protocol_does(depth_m):
+    assert (ground_truth(depth_m, "ais")[:40] == AIS_CLIP_M).all()
+    assert np.isnan(ground_truth(depth_m, "tof")[:40]).all()
+    depth_m[5, 5], depth_m[6, 6], depth_m[7, 7] = np.nan, 0, 65504
+    assert np.isnan(ground_truth(depth_m, "ais")[[5, 6], [5, 6]]).all()
+    assert ground_truth(depth_m, "gdsr-x8")[7, 7] == AIS_CLIP_M
+
+
+def test_gdsr_of_a_plane_is_that_plane():
+    """Bicubic keeps linear functions (away from the border, where the kernel is cut)."""
+    rows, columns = np.mgrid[:128, :160].astype(np.float32) + 0.5
+    plane = 20 + 0.3 * rows + 0.1 * columns
+    low = degrade(plane, "gdsr-x8", seed=0).depth_m
+    low_rows, low_columns = (np.mgrid[:16, :20].astype(np.float32) + 0.5) * 8
+    inner = slice(2, -2)
+    np.testing.assert_allclose(low[inner, inner], (20 + 0.3 * low_rows + 0.1 * low_columns)[inner, inner], rtol=1e-4)
+
+
+def test_noise_is_a_share_of_the_depth():
+    depth_m = np.full((400, 400), 50, np.float32)
+    noisy = add_noise(depth_m, 0.02, np.random.default_rng(0))
+    assert noisy.mean() == pytest.approx(50, rel=1e-3)
+    assert noisy.std() == pytest.approx(1.0, rel=0.02)
+    assert add_noise(depth_m, 5.0, np.random.default_rng(0)).min() > 0
+
+
+def test_tof_has_no_sky_some_holes_and_noise_of_its_law(depth_m):
+    poor = degrade(depth_m, "tof", seed=0)
+    assert np.isnan(poor.depth_m[:9]).all()
+    holes = np.isnan(poor.depth_m[11:]).mean()
+    assert 0.02 < holes < 0.15
+    flat = np.full((480, 640), 3.0, np.float32)
+    noise = degrade(flat, "tof", seed=0).depth_m - 3
+    assert np.nanstd(noise) == pytest.approx(3 * 0.01 * 3, rel=0.05)  # all of it is the far end: three times 1 %
+    np.testing.assert_allclose(np.nan_to_num(noise * 1000), np.rint(np.nan_to_num(noise * 1000)), atol=1e-2)
+
+
+def test_quantise_reads_the_middle_of_the_level():
+    depth_m = np.random.default_rng(0).uniform(0, 10, 1000).astype(np.float32)
+    levels = quantise(depth_m, 0.5)
+    assert np.abs(levels - depth_m).max() <= 0.25 + 1e-5
+    assert len(np.unique(levels)) == 20
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_holes_cover_their_share(share):
+    holed = punch_holes(np.ones((60, 80), np.float32), share, np.random.default_rng(0))
+    assert np.isnan(holed).mean() == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("kernel", ["bicubic", "bilinear", "box"])
+@pytest.mark.parametrize(("source", "target"), [(640, 80), (7, 5), (5, 13), (1, 4), (9, 1), (481, 60)])
+def test_resampling_keeps_constants(kernel, source, target):
+    np.testing.assert_allclose(resample_matrix(source, target, kernel).sum(1), 1, rtol=1e-5)
+
+
+def test_box_is_the_block_mean():
+    image = np.random.default_rng(0).random((24, 32)).astype(np.float32)
+    np.testing.assert_allclose(resample(image, (6, 8), "box"), image.reshape(6, 4, 8, 4).mean((1, 3)), rtol=1e-5)
+
+
+def test_bicubic_is_pillows():
+    image_module = pytest.importorskip("PIL.Image")
+    image = np.random.default_rng(0).random((37, 53)).astype(np.float32)
+    expected = np.asarray(image_module.fromarray(image).resize((11, 9), image_module.Resampling.BICUBIC))
+    np.testing.assert_allclose(resample(image, (9, 11), "bicubic"), expected, atol=1e-5)
+
+
+def test_masked_resampling_never_mixes_in_what_is_missing():
+    image = np.full((16, 16), 4.0, np.float32)
+    image[:, 9:] = np.nan
+    low = resample_masked(image, (4, 4), "box")
+    np.testing.assert_allclose(low[:, :2], 4)
+    assert np.isnan(low[:, 2:]).all()
+
+
+def test_centre_sample_is_the_challenges():
+    image = np.random.default_rng(0).random((48, 64))
+    np.testing.assert_array_equal(centre_sample(image, (6, 8)), image[4::8, 4::8])
+
+
+def test_user_mistakes(depth_m):
+    with pytest.raises(UserError, match=r"gdsr-x5.*choose one of ais"):
+        degrade(depth_m, "gdsr-x5", seed=0)
+    with pytest.raises(UserError, match=r"6x4 is too small"):
+        degrade(np.ones((4, 6)), "ais", seed=0)
+
+
+@pytest.mark.parametrize("recipe", ["ais", "mixed"])
+def test_training_degradations_hold_what_they_promise(depth_m, recipe):
+    kinds = set()
+    for seed in range(60):
+        poor, target_m = random_degradation(depth_m[:192, 200:392], recipe, np.random.default_rng(seed))
+        kinds.add(poor.protocol)
+        assert poor.depth_m.dtype == target_m.dtype == np.float32
+        assert target_m.shape == (192, 192)
+        measured = poor.depth_m[np.isfinite(poor.depth_m)]
+        assert measured.size
+        assert measured.min() > 0
+        assert np.nanmax(target_m) <= AIS_CLIP_M or poor.protocol != "ais"
+    assert kinds == ({"ais"} if recipe == "ais" else {"ais", "classical", "tof"})

@@ -1,0 +1,158 @@
+"""The network: its budget, its invariances, and that it compiles, exports and is saved as what it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from depthsr.config import BASE, EDGE
+from depthsr.models.network import DepthSR
+
+
+def test_edge_fits_its_budget(prior_of):
+    model = DepthSR(EDGE).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 1.5e6
+    rgb, depth_m = torch.rand(1, 3, 480, 640), 1 + torch.rand(1, 1, 60, 80)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(rgb, prior_of(rgb, depth_m, torch.ones_like(depth_m, dtype=torch.bool)))
+    multiply_adds = counter.get_total_flops() / 2
+    assert 1e9 < multiply_adds <= 4e9
+
+
+def test_base_has_the_published_size():
+    with torch.device("meta"):
+        model = DepthSR(BASE)
+    assert abs(sum(parameter.numel() for parameter in model.parameters()) - 29e6) <= 1e6
+
+
+def test_an_untrained_model_gives_the_upsampled_measurement(frame):
+    rgb, depth_m, valid = frame(holes=0.0)
+    restored_m, _ = DepthSR(EDGE).infer(rgb, depth_m, valid)
+    bilinear = torch.nn.functional.interpolate(depth_m, size=rgb.shape[-2:], mode="bilinear")
+    torch.testing.assert_close(restored_m, bilinear, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.1, 25.4, 1000.0])
+def test_other_units_give_the_same_depth_in_those_units(tiny_edge, frame, factor):
+    rgb, depth_m, valid = frame()
+    expected, expected_error = tiny_edge.infer(rgb, depth_m, valid, quantisation_step_m=0.05)
+    scaled, scaled_error = tiny_edge.infer(rgb, depth_m * factor, valid, quantisation_step_m=0.05 * factor)
+    torch.testing.assert_close(scaled / factor, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(scaled_error / factor, expected_error, rtol=1e-3, atol=1e-6)
+
+
+def test_one_wild_pixel_changes_only_its_surroundings(tiny_edge, frame):
+    rgb, depth_m, valid = frame(size=(128, 256), low_size=(32, 64), holes=0.0)
+    expected, _ = tiny_edge.infer(rgb, depth_m, valid)
+    wild = depth_m.clone()
+    wild[0, 0, 4, 4] = 50000.0
+    moved_m = (tiny_edge.infer(rgb, wild, valid)[0] - expected).abs()[..., 128:]
+    assert moved_m.median() < 0.01  # of depths of 1 to 6 m; rescaling the frame would move it by metres
+
+
+@pytest.mark.parametrize(
+    ("size", "low_size"),
+    [((16, 16), (16, 16)), ((1, 1), (1, 1)), ((37, 53), (5, 4)), ((50, 90), (13, 45)), ((33, 20), (3, 20))],
+)
+def test_any_size_and_factor_stays_inside_the_measured_range(tiny_edge, frame, size, low_size):
+    rgb, depth_m, valid = frame(size=size, low_size=low_size)
+    restored_m, error_m = tiny_edge.infer(rgb, depth_m, valid)
+    assert restored_m.shape == error_m.shape == (1, 1, *size)
+    assert torch.isfinite(restored_m).all()
+    assert (error_m > 0).all()
+    assert restored_m.min() >= 0
+    assert restored_m.max() <= 1.05 * depth_m[valid].max()
+
+
+def test_a_known_range_clips(tiny_edge, frame):
+    rgb, depth_m, valid = frame()
+    restored_m, _ = tiny_edge.infer(rgb, depth_m, valid, max_depth_m=3.0)
+    assert restored_m.max() == 3.0
+
+
+def test_samples_of_a_batch_do_not_see_each_other(tiny_edge, frame):
+    rgb, depth_m, valid = frame(batch=3)
+    together, _ = tiny_edge.infer(rgb, depth_m, valid)
+    for sample in range(3):
+        one = slice(sample, sample + 1)
+        alone, _ = tiny_edge.infer(rgb[one], depth_m[one], valid[one])
+        torch.testing.assert_close(together[one], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_every_parameter_learns(tiny_edge, frame, prior_of):
+    model = tiny_edge.train()
+    rgb, depth_m, valid = frame()
+    depth, error = model(rgb, prior_of(rgb, depth_m, valid))
+    (depth.square().mean() + error.square().mean()).backward()
+    without = [
+        name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert without == []
+
+
+def test_the_error_head_does_not_train_the_features(tiny_edge, frame, prior_of):
+    rgb, depth_m, valid = frame()
+    _, error = tiny_edge(rgb, prior_of(rgb, depth_m, valid))
+    error.sum().backward()
+    learning = {name for name, parameter in tiny_edge.named_parameters() if parameter.grad is not None}
+    assert learning == {"unet.error_head.weight", "unet.error_head.bias"}
+
+
+@pytest.mark.parametrize("model_name", ["tiny_edge", "tiny_base"])
+def test_save_and_load(model_name, request, tmp_path, frame):
+    model = request.getfixturevalue(model_name)
+    model.save_pretrained(tmp_path)
+    assert {"config.json", "model.safetensors"} <= {path.name for path in tmp_path.iterdir()}
+    again = DepthSR.from_pretrained(tmp_path).eval()
+    assert again.config == model.config
+    rgb, depth_m, valid = frame()
+    torch.testing.assert_close(again.infer(rgb, depth_m, valid)[0], model.infer(rgb, depth_m, valid)[0], rtol=0, atol=0)
+
+
+def test_channels_last_gives_the_same(tiny_edge, frame):
+    rgb, depth_m, valid = frame()
+    expected, _ = tiny_edge.infer(rgb, depth_m, valid)
+    tiny_edge.to(memory_format=torch.channels_last)
+    result, _ = tiny_edge.infer(rgb.contiguous(memory_format=torch.channels_last), depth_m, valid)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_is_near_float32(tiny_edge, frame):
+    rgb, depth_m, valid = frame()
+    expected, _ = tiny_edge.infer(rgb, depth_m, valid)
+    result, _ = tiny_edge.to(torch.bfloat16).infer(rgb, depth_m, valid)
+    untrained, _ = DepthSR(tiny_edge.config).infer(rgb, depth_m, valid)
+    # the correction has 8 bits; the measurement it is added to keeps all of its own
+    assert (result - expected).abs().mean() < 0.02 * (expected - untrained).abs().mean()
+    assert result.dtype == torch.float32
+
+
+def test_traces_without_graph_breaks_at_changing_sizes(tiny_edge, frame, prior_of):
+    """The whole network through Dynamo and AOTAutograd; test_a_block_compiles takes a part of it through Inductor."""
+    compiled = torch.compile(tiny_edge, fullgraph=True, dynamic=True, backend="aot_eager")
+    for size, low_size in (((48, 64), (6, 8)), ((64, 80), (8, 10)), ((50, 77), (5, 9))):
+        rgb, depth_m, valid = frame(size=size, low_size=low_size)
+        prior = prior_of(rgb, depth_m, valid)
+        with torch.no_grad():
+            for result, expected in zip(compiled(rgb, prior), tiny_edge(rgb, prior), strict=True):
+                torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_block_compiles(tiny_edge):
+    block, fusion = tiny_edge.unet.depth_stages[0][0], tiny_edge.unet.fusions[0]
+
+    def part(x):
+        return fusion(x, block(x))
+
+    x = torch.randn(2, 8, 9, 13)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(part, fullgraph=True, dynamic=True)(x), part(x), rtol=1e-4, atol=1e-4)
+
+
+def test_exports(tiny_edge, frame, prior_of):
+    rgb, depth_m, valid = frame()
+    prior = prior_of(rgb, depth_m, valid)
+    exported = torch.export.export(tiny_edge, (rgb, prior)).module()
+    with torch.no_grad():
+        torch.testing.assert_close(exported(rgb, prior), tiny_edge(rgb, prior), rtol=1e-4, atol=1e-5)

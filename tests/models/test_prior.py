@@ -1,0 +1,96 @@
+"""The prior: normalisation that one wild pixel cannot move, hole filling, how far the measurement may be off."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from depthsr.models.prior import depth_range_m, fill_holes, make_prior, spread
+
+NONE = torch.zeros(1)
+
+
+def test_range_is_the_quantile_of_the_valid_depths():
+    depth_m = torch.arange(1.0, 202.0).reshape(1, 1, 3, 67)[:, :, :, torch.randperm(67)]
+    valid = torch.ones_like(depth_m, dtype=torch.bool)
+    assert depth_range_m(depth_m, valid).item() == 199.0  # rank 0.99 · 200 of 1..201
+    assert depth_range_m(depth_m, depth_m <= 101).item() == 100.0
+
+
+def test_one_wild_pixel_does_not_rescale_the_frame():
+    depth_m = 1 + torch.rand(1, 1, 30, 40)
+    valid = torch.ones_like(depth_m, dtype=torch.bool)
+    before = depth_range_m(depth_m, valid)
+    wild = depth_m.clone()
+    wild[0, 0, 7, 9] = 60000.0
+    assert abs(depth_range_m(wild, valid) / before - 1) < 0.01
+
+
+def test_range_of_nothing_is_one():
+    assert depth_range_m(torch.full((2, 1, 3, 3), torch.nan), torch.zeros(2, 1, 3, 3, dtype=torch.bool)).tolist() == [
+        1,
+        1,
+    ]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (33, 64)])
+def test_filling_keeps_what_is_valid_and_stays_between_the_valid_values(size):
+    x = torch.rand(2, 1, *size)
+    valid = torch.rand_like(x) > 0.6
+    valid[..., 0, 0] = True
+    filled = fill_holes(torch.where(valid, x, torch.nan), valid)
+    torch.testing.assert_close(filled[valid], x[valid], rtol=0, atol=0)
+    for sample in range(2):
+        low, high = x[sample][valid[sample]].aminmax()
+        assert filled[sample].min() >= low - 1e-6
+        assert filled[sample].max() <= high + 1e-6
+
+
+def test_a_constant_is_filled_with_itself():
+    valid = torch.rand(1, 1, 31, 17) > 0.9
+    valid[..., 3, 3] = True
+    filled = fill_holes(torch.where(valid, 2.5, torch.nan), valid)
+    torch.testing.assert_close(filled, torch.full_like(filled, 2.5))
+
+
+def test_spread_of_a_ramp():
+    ramp = 3 * torch.arange(7.0).expand(1, 1, 5, 7)
+    expected = torch.tensor([3.0, 6, 6, 6, 6, 6, 3]).expand(1, 1, 5, 7)  # one neighbour is missing at the border
+    torch.testing.assert_close(spread(ramp), expected)
+
+
+def test_base_of_a_ramp_is_the_ramp_in_units_of_the_range():
+    ramp_m = (10 + torch.arange(8.0)).expand(1, 1, 6, 8)
+    prior = make_prior(ramp_m, torch.ones_like(ramp_m, dtype=torch.bool), (24, 32), NONE, torch.tensor([20.0]))
+    assert prior.scale_m_B.item() == 20
+    # centres of the fine pixels in coarse coordinates; linear inside, constant beyond the outermost centres
+    expected = (10 + ((torch.arange(32) + 0.5) / 4 - 0.5).clamp(0, 7)) / 20
+    torch.testing.assert_close(prior.base_B1HW[0, 0, 12], expected)
+    assert prior.condition_B2[0, 1].item() == pytest.approx(2 / 4)  # log2(4) / 4
+
+
+def test_ambiguity_grows_by_the_quantisation_step_and_in_holes():
+    depth_m = 1 + torch.rand(1, 1, 6, 8)
+    valid = torch.ones_like(depth_m, dtype=torch.bool)
+    limit = torch.tensor([4.0])
+    plain = make_prior(depth_m, valid, (6, 8), NONE, limit)
+    stepped = make_prior(depth_m, valid, (6, 8), torch.tensor([2.0]), limit)
+    torch.testing.assert_close(stepped.ambiguity_B1HW - plain.ambiguity_B1HW, torch.full_like(depth_m, 0.5))
+    constant_m = torch.full((1, 1, 6, 8), 2.0)
+    valid[..., 2, 3] = False
+    holed = make_prior(constant_m, valid, (6, 8), NONE, limit)
+    assert holed.ambiguity_B1HW[0, 0, 2, 3] > 5 * holed.ambiguity_B1HW[0, 0, 5, 7]
+    assert holed.valid_B1HW[0, 0, 2, 3] == 0
+
+
+def test_the_values_of_invalid_pixels_are_never_read():
+    depth_m = 1 + torch.rand(1, 1, 9, 7)
+    valid = torch.rand_like(depth_m) > 0.3
+    valid[..., 0, 0] = True
+    results = [
+        make_prior(torch.where(valid, depth_m, poison), valid, (18, 21), NONE, NONE)
+        for poison in (torch.nan, torch.inf, -5.0, 1e9)
+    ]
+    for other in results[1:]:
+        for plane, expected in zip(other, results[0], strict=True):
+            torch.testing.assert_close(plane, expected, rtol=0, atol=0)

@@ -1,0 +1,76 @@
+"""Models from disk: what was saved comes back, and broken files are told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from depthsr import checkpoint
+from depthsr.config import EDGE
+from depthsr.models.network import DepthSR
+from depthsr.types import UserError
+
+TINY = dataclasses.replace(EDGE, name="tiny", widths=(8, 8, 8, 8))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    checkpoint.save_model(DepthSR(TINY), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_round_trip_through_both_doors(saved):
+    ours, hub = checkpoint.load_model(saved), DepthSR.from_pretrained(saved)
+    assert ours.config == hub.config == TINY
+    assert not ours.training
+    for name, tensor in ours.state_dict().items():
+        torch.testing.assert_close(hub.state_dict()[name], tensor, rtol=0, atol=0)
+    half = checkpoint.load_model(saved, dtype=torch.float16)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
+
+
+def test_the_shipped_edge_model_is_trained():
+    model = checkpoint.load_model("edge")
+    assert model.config == EDGE
+    assert model.unet.residual_head.weight.abs().max() > 1e-3  # zero when fresh
+    weights = checkpoint.SHIPPED / "edge" / checkpoint.WEIGHTS_FILE
+    assert weights.stat().st_size < 6e6
+
+
+def test_broken_models_are_told_apart(saved, tmp_path):
+    with pytest.raises(UserError, match="no trained weights of 'base' ship"):
+        checkpoint.load_model("base")
+    with pytest.raises(UserError, match=r"nowhere/config.json does not exist"):
+        checkpoint.load_model(tmp_path / "nowhere")
+    weights, config = saved / checkpoint.WEIGHTS_FILE, saved / checkpoint.CONFIG_FILE
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model.safetensors is corrupt"):
+        checkpoint.load_model(saved)
+    weights.write_bytes(whole)
+    described = json.loads(config.read_text())
+    config.write_text(json.dumps({**described, "widths": [8, 8, 8, 16]}))
+    with pytest.raises(UserError, match=r"does not belong to the model"):
+        checkpoint.load_model(saved)
+    config.write_text(json.dumps({**described, "wings": 2}))
+    with pytest.raises(UserError, match=r"config.json is no model configuration.*wings"):
+        checkpoint.load_model(saved)
+    config.write_text("{")
+    with pytest.raises(UserError, match=r"config.json is no model configuration"):
+        checkpoint.load_model(saved)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"model.safetensors does not exist"):
+        checkpoint.load_model(saved)
+
+
+def test_a_corrupt_training_state_is_told(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save_training_state({"step": 3}, path)
+    assert checkpoint.load_training_state(path, torch.device("cpu")) == {"step": 3}
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"checkpoint.pt is corrupt"):
+        checkpoint.load_training_state(path, torch.device("cpu"))

@@ -91,11 +91,11 @@ def _use_installed_torch() -> list[str]:
 
 
 def get_requires_for_build_wheel(config_settings=None):
-    return build_meta.get_requires_for_build_wheel(config_settings) + _use_installed_torch()
+    return _use_installed_torch() + build_meta.get_requires_for_build_wheel(config_settings)
 
 
 def get_requires_for_build_editable(config_settings=None):
-    return build_meta.get_requires_for_build_editable(config_settings) + _use_installed_torch()
+    return _use_installed_torch() + build_meta.get_requires_for_build_editable(config_settings)
 
 
 def get_requires_for_build_sdist(config_settings=None):

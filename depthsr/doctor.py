@@ -103,7 +103,7 @@ def _ops() -> Iterator[str]:
             refusals = {
                 name: choice.why_not(name, op, example) for name in config.BACKENDS if name not in ("auto", "reference")
             }
-            able = [i.name for i in choice.IMPLEMENTATIONS if refusals[i.name] is None]
+            able = [i.name for i in choice.IMPLEMENTATIONS if i.by_default and refusals[i.name] is None]
             if wanted != "auto":
                 reason = refusals.get(wanted)
                 yield f"{op} on {device}: {wanted} (DEPTHSR_BACKEND)" + (f", which fails: {reason}" if reason else "")
@@ -112,6 +112,8 @@ def _ops() -> Iterator[str]:
             for name, reason in refusals.items():
                 if reason and name != wanted:
                     yield f"    not {name}: {reason}"
+                elif name not in able and name != wanted:
+                    yield f"    not {name}: it has not been measured on this device yet; DEPTHSR_BACKEND={name} forces it"
 
 
 def _weights() -> Iterator[str]:

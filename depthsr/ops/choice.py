@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +47,9 @@ def why_no_module(name: str) -> str | None:
 class Implementation:
     """A way to compute the ops on one type of device.
 
-    functions  op name -> function with the reference's signature.
-    broken     why none of them can run in this installation, or None.
+    functions   op name -> function with the reference's signature.
+    broken      why none of them can run in this installation, or None.
+    by_default  whether `auto` may choose it: not before it has been measured on the device it is for.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Implementation:
     dtypes: tuple[torch.dtype, ...]
     functions: dict[str, Callable[..., Tensor]]
     broken: str | None
+    by_default: bool = True
 
     def why_not(self, op: str, tensors: tuple[Tensor, ...]) -> str | None:
         """None if this implementation can compute `op` on these tensors, or one sentence that says why not."""
@@ -77,8 +81,39 @@ NATIVE = Implementation(
     broken=why_no_module("_C_cpu"),
 )
 
+
+
+def why_no_triton() -> str | None:
+    """Why Triton kernels cannot run in this installation."""
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if torch.version.cuda is None and not interpreted:
+        return "the installed torch is a CPU build, and Triton kernels run on GPUs"
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: it exists for Linux only"
+    return None
+
+
+def _triton() -> Implementation:
+    broken = why_no_triton()
+    functions = {}
+    if broken is None:
+        from depthsr.ops import triton_ops
+
+        functions = {"layer_norm_2d": triton_ops.layer_norm_2d, "simple_gate": triton_ops.simple_gate}
+    return Implementation(
+        name="triton",
+        device="cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda",
+        dtypes=(torch.float32, torch.float16, torch.bfloat16),
+        functions=functions,
+        broken=broken,
+        by_default=False,  # tested in the interpreter and compiled for GPUs, but no GPU has run or timed them so far
+    )
+
+
+TRITON = _triton()
+
 #: Beside the reference, the fastest first.
-IMPLEMENTATIONS = (NATIVE,)
+IMPLEMENTATIONS = (NATIVE, TRITON)
 
 _backend = config.backend()
 _told: set[str] = set()
@@ -124,7 +159,7 @@ def choose(op: str, *tensors: Tensor) -> Callable[..., Tensor]:
         return in_plain_torch
     reasons = []
     for implementation in IMPLEMENTATIONS:
-        if implementation.device != tensors[0].device.type:
+        if not implementation.by_default or implementation.device != tensors[0].device.type:
             continue
         reason = implementation.why_not(op, tensors)
         if reason is None:

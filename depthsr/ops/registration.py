@@ -3,9 +3,13 @@
 The compiled modules add the implementations: importing depthsr._C_cpu registers the CPU's. Layout: a channels_last
 input gives a channels_last result, any other input a contiguous one. Autocast leaves these ops alone: they take every
 storage type and keep float32 statistics, so there is nothing to cast.
+
+The `*_gradient` functions take the backward op first: implementations that are ops of their own (triton_ops) share them.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,14 +31,15 @@ for _name, _schema in SCHEMAS.items():
     torch.library.define(f"depthsr::{_name}", _schema, tags=torch.Tag.pt2_compliant_tag)
 
 
-def _layout(x: Tensor) -> torch.memory_format:
+def layout_of(x: Tensor) -> torch.memory_format:
+    """The layout that kernels work in and answer in. What is dense in neither is copied to contiguous."""
     if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format
 
 
 def _like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=_layout(x))
+    return torch.empty_like(x, memory_format=layout_of(x))
 
 
 # --- layer_norm_2d ---------------------------------------------------------------------------------------------
@@ -51,21 +56,16 @@ def _(grad, x, weight, eps):
     return _like(x), grad_weight, torch.empty_like(grad_weight)
 
 
-def _layer_norm_2d_setup(ctx, inputs, output):
+def layer_norm_2d_setup(ctx, inputs, output):
     x, weight, bias, ctx.eps = inputs
     ctx.bias_dtype = bias.dtype
     ctx.save_for_backward(x, weight)
 
 
-def _layer_norm_2d_gradient(ctx, grad):
+def layer_norm_2d_gradient(backward, ctx, grad):
     x, weight = ctx.saved_tensors
-    grad_x, grad_weight, grad_bias = torch.ops.depthsr.layer_norm_2d_backward(grad, x, weight, ctx.eps)
+    grad_x, grad_weight, grad_bias = backward(grad, x, weight, ctx.eps)
     return grad_x, grad_weight.to(weight.dtype), grad_bias.to(ctx.bias_dtype), None
-
-
-torch.library.register_autograd(
-    "depthsr::layer_norm_2d", _layer_norm_2d_gradient, setup_context=_layer_norm_2d_setup
-)
 
 
 # --- simple_gate -----------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ torch.library.register_autograd(
 def _(x):
     batch, channels, height, width = x.shape
     return torch.empty(
-        (batch, channels // 2, height, width), dtype=x.dtype, device=x.device, memory_format=_layout(x)
+        (batch, channels // 2, height, width), dtype=x.dtype, device=x.device, memory_format=layout_of(x)
     )
 
 
@@ -84,15 +84,12 @@ def _(grad, x):
     return _like(x)
 
 
-def _simple_gate_setup(ctx, inputs, output):
+def simple_gate_setup(ctx, inputs, output):
     ctx.save_for_backward(*inputs)
 
 
-def _simple_gate_gradient(ctx, grad):
-    return torch.ops.depthsr.simple_gate_backward(grad, *ctx.saved_tensors)
-
-
-torch.library.register_autograd("depthsr::simple_gate", _simple_gate_gradient, setup_context=_simple_gate_setup)
+def simple_gate_gradient(backward, ctx, grad):
+    return backward(grad, *ctx.saved_tensors)
 
 
 # --- adain -----------------------------------------------------------------------------------------------------
@@ -108,17 +105,14 @@ def _(grad, content, style, eps, correction):
     return _like(content), _like(style)
 
 
-def _adain_setup(ctx, inputs, output):
+def adain_setup(ctx, inputs, output):
     content, style, ctx.eps, ctx.correction = inputs
     ctx.save_for_backward(content, style)
 
 
-def _adain_gradient(ctx, grad):
-    grads = torch.ops.depthsr.adain_backward(grad, *ctx.saved_tensors, ctx.eps, ctx.correction)
+def adain_gradient(backward, ctx, grad):
+    grads = backward(grad, *ctx.saved_tensors, ctx.eps, ctx.correction)
     return *grads, None, None
-
-
-torch.library.register_autograd("depthsr::adain", _adain_gradient, setup_context=_adain_setup)
 
 
 # --- sobel_l1_loss ---------------------------------------------------------------------------------------------
@@ -134,19 +128,24 @@ def _(grad, pred, target, valid, l1_weight, gradient_weight):
     return torch.empty_like(pred, memory_format=torch.contiguous_format)
 
 
-def _sobel_l1_loss_setup(ctx, inputs, output):
+def sobel_l1_loss_setup(ctx, inputs, output):
     pred, target, valid, ctx.l1_weight, ctx.gradient_weight = inputs
     ctx.save_for_backward(pred, target, valid)
 
 
-def _sobel_l1_loss_gradient(ctx, grad):
-    grad_pred = torch.ops.depthsr.sobel_l1_loss_backward(
-        grad, *ctx.saved_tensors, ctx.l1_weight, ctx.gradient_weight
-    )
+def sobel_l1_loss_gradient(backward, ctx, grad):
+    grad_pred = backward(grad, *ctx.saved_tensors, ctx.l1_weight, ctx.gradient_weight)
     grad_target = -grad_pred if ctx.needs_input_grad[1] else None
     return grad_pred, grad_target, None, None, None
 
 
-torch.library.register_autograd(
-    "depthsr::sobel_l1_loss", _sobel_l1_loss_gradient, setup_context=_sobel_l1_loss_setup
-)
+# ---------------------------------------------------------------------------------------------------------------
+
+for _name, _setup, _gradient in (
+    ("layer_norm_2d", layer_norm_2d_setup, layer_norm_2d_gradient),
+    ("simple_gate", simple_gate_setup, simple_gate_gradient),
+    ("adain", adain_setup, adain_gradient),
+    ("sobel_l1_loss", sobel_l1_loss_setup, sobel_l1_loss_gradient),
+):
+    _backward = getattr(torch.ops.depthsr, f"{_name}_backward").default
+    torch.library.register_autograd(f"depthsr::{_name}", partial(_gradient, _backward), setup_context=_setup)

@@ -145,6 +145,7 @@ class Predictor:
         )
         if not np.isfinite(depth_m).all():
             raise RuntimeError(f"{self.name} gave {(~np.isfinite(depth_m)).sum()} values that are not finite")
+        depth_m = np.maximum(depth_m, _floor_m(depth_m_hw, quantisation_step_m or 0.0))
         if error_m is None:
             error_m = np.full_like(depth_m, np.nan)
         return Prediction(
@@ -197,6 +198,12 @@ def supported(valid_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     distance = cv2.distanceTransform((~valid_hw).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     near = (distance <= radius).astype(np.uint8)
     return cv2.resize(near, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+
+
+def _floor_m(depth_m_hw: np.ndarray, quantisation_step_m: float) -> np.float32:
+    """Half the nearest measurement, less one quantisation step; never 0, because 0 means "no value" in every file."""
+    nearest_m = np.nanmin(depth_m_hw)
+    return np.float32(max(0.5 * nearest_m - quantisation_step_m, 0.001 * nearest_m))
 
 
 def _confidence(depth_m: np.ndarray, error_m: np.ndarray) -> np.ndarray:

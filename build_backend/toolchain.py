@@ -20,9 +20,10 @@ def _switch(name: str) -> str:
 
 
 def _missing_compiler() -> str | None:
-    compiler = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or ("cl" if os.name == "nt" else "c++"))
-    if shutil.which(compiler[0]) is None:
-        return f"there is no C++ compiler ({compiler[0]}): install one (Debian: g++), {REBUILD}"
+    default = sysconfig.get_config_var("CXX") or ("cl" if os.name == "nt" else "c++")
+    compiler = shlex.split(os.environ.get("CXX") or default)[0]
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler ({compiler}): install one (Debian: g++), {REBUILD}"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
         return f"Python's headers are missing: install them (Debian: python3-dev), {REBUILD}"
     return None

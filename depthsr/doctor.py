@@ -113,7 +113,7 @@ def _ops() -> Iterator[str]:
                 if reason and name != wanted:
                     yield f"    not {name}: {reason}"
                 elif name not in able and name != wanted:
-                    yield f"    not {name}: it has not been measured on this device yet; DEPTHSR_BACKEND={name} forces it"
+                    yield f"    not {name}: it has not been measured on a GPU yet; DEPTHSR_BACKEND={name} forces it"
 
 
 def _weights() -> Iterator[str]:

@@ -91,8 +91,9 @@ def layer_norm_2d(x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float) 
     _, channels, height, width = x_BCHW.shape
     block_p, block_c, grid = _blocks(x_BCHW)
     launcher(_forward)[grid](
-        x_BCHW, weight_C, bias_C, out, height * width, channels, *_strides(x_BCHW), eps, BLOCK_P=block_p, BLOCK_C=block_c
-    )
+        x_BCHW, weight_C, bias_C, out, height * width, channels, *_strides(x_BCHW), eps,
+        BLOCK_P=block_p, BLOCK_C=block_c,
+    )  # fmt: skip
     return out
 
 

@@ -70,4 +70,5 @@ def sobel_l1_loss(
 
 
 for _op in (adain, layer_norm_2d, simple_gate, sobel_l1_loss):
-    _op.__doc__ = f"{getattr(reference, _op.__name__).__doc__}\n    Raises ValueError for shapes or types that do not fit."
+    _specification = getattr(reference, _op.__name__).__doc__
+    _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

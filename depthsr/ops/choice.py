@@ -67,7 +67,7 @@ class Implementation:
             return f"there is no {self.name} implementation of {op}"
         for tensor in tensors:
             if tensor.device.type != self.device:
-                return f"the {self.name} kernels run on {self.device} tensors, and {op} was given one on {tensor.device}"
+                return f"the {self.name} kernels run on {self.device}, and {op} was given a tensor on {tensor.device}"
             if tensor.dtype not in self.dtypes:
                 return f"the {self.name} kernels have no {tensor.dtype} version of {op}"
         return None

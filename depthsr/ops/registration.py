@@ -4,7 +4,8 @@ The compiled modules add the implementations: importing depthsr._C_cpu registers
 input gives a channels_last result, any other input a contiguous one. Autocast leaves these ops alone: they take every
 storage type and keep float32 statistics, so there is nothing to cast.
 
-The `*_gradient` functions take the backward op first: implementations that are ops of their own (triton_ops) share them.
+The `*_gradient` functions take the backward op first: implementations that are ops of their own, as those of
+triton_ops, share them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""The Triton kernels in Triton's interpreter, on the CPU. test_triton.py runs this file in a process of its own, because
-TRITON_INTERPRET has to be set before triton is imported."""
+"""The Triton kernels in Triton's interpreter, on the CPU.
+
+test_triton.py runs this file in a process of its own: TRITON_INTERPRET has to be set before triton is imported.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ def arguments(op: str, random_image, size, dtype, layout) -> tuple[tuple[torch.T
     height, width = size
     if op == "layer_norm_2d":
         x = random_image((2, 37, height, width), dtype, layout)
-        return (x, random_image((1, 1, 1, 37), seed=1).flatten(), random_image((1, 1, 1, 37), seed=2).flatten()), (1e-4,)
+        weight, bias = random_image((2, 37, 1, 1), seed=1).flatten(1)
+        return (x, weight, bias), (1e-4,)
     if op == "simple_gate":
         return (random_image((2, 10, height, width), dtype, layout),), ()
     if op == "adain":

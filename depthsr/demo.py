@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import time
@@ -43,7 +44,7 @@ COLUMNS = (
 
 
 def run(out: str | Path = "depthsr-demo", model: str = "edge", device: str = "auto") -> str:
-    """Write the sample, the restored depth and comparison.png into `out`; returns the report to print.
+    """Write the sample, the restored depth, comparison.png and scores.json into `out`; returns the report to print.
 
     The sample is a frame of a rendered scene that the shipped weights were not trained on.
     """
@@ -60,6 +61,7 @@ def run(out: str | Path = "depthsr-demo", model: str = "edge", device: str = "au
     for name in BASELINES:
         results_m[name] = BASELINES[name](rgb / np.float32(255), depth_m, protocol=PROTOCOL)
     scores = {name: score(result_m, truth_m) for name, result_m in results_m.items()}
+    _write_scores(out / "scores.json", scores)
     best = min(BASELINES, key=lambda name: scores[name]["rmse"])
 
     range_m = depth_range(truth_m)
@@ -103,6 +105,15 @@ def _write_sample(out: Path) -> np.ndarray:
 
 def _arguments(frame: Inputs, out: Path) -> list[str]:
     return ["--rgb", str(frame.rgb), "--depth", str(frame.depth), "--out", str(out)]
+
+
+def _write_scores(path: Path, scores: dict[str, dict[str, float]]) -> None:
+    """In the form of `depthsr eval --json`."""
+    rows = [{"method": name, **of} for name, of in scores.items()]
+    with atomic_path(path) as temporary:
+        temporary.write_text(
+            json.dumps({"protocol": PROTOCOL, "frames": 1, "seed": SEED, "rows": rows}, indent=2) + "\n"
+        )
 
 
 def _table(scores: dict[str, dict[str, float]]) -> str:

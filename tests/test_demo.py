@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -37,6 +38,8 @@ def test_the_scores_are_those_of_the_files(result):
     assert set(rows) == {"edge", *BASELINES}
     assert float(rows["edge"][0]) == pytest.approx(np.sqrt(np.mean(error**2)), abs=5.1e-4)
     assert float(rows["edge"][1]) == pytest.approx(np.mean(np.abs(error)), abs=5.1e-4)
+    stored = {row["method"]: row for row in json.loads((out / "scores.json").read_text())["rows"]}
+    assert {name: f"{row['rmse']:.3f}" for name, row in stored.items()} == {name: row[0] for name, row in rows.items()}
 
 
 def test_the_shipped_model_beats_every_baseline_on_it(result):
@@ -55,7 +58,7 @@ def test_the_picture_shows_five_panels_with_one_range_of_colours(result):
 
 def test_the_line_it_prints_does_the_same_again(result):
     out, report = result
-    line = next(line for line in report.splitlines() if "sample_depth.png --out" in line)
+    line = next(line for line in report.splitlines() if "depthsr infer" in line and "sample_depth.png" in line)
     arguments = shlex.split(line)
     assert arguments[0] == "depthsr"
     done = CliRunner().invoke(cli.app, arguments[1:], catch_exceptions=False)

@@ -26,6 +26,7 @@ from depthsr.data.degrade import (
 )
 from depthsr.data.layouts import Frame, FrameDataset, open_dataset
 from depthsr.io.atomic import atomic_path
+from depthsr.io.depth import MILLIMETRE_M, NO_VALUE_UINT16
 from depthsr.models.baselines import BASELINES
 from depthsr.precision import resolve_device
 from depthsr.types import UserError
@@ -89,7 +90,7 @@ def evaluate(
     for name in tqdm(names, desc=f"eval {protocol}", unit="frame", delay=2):
         frame = dataset.read(name)
         truth_m = ground_truth(frame.depth_m, protocol)
-        degraded = _degraded(frame, dataset, protocol, seed + position[name])
+        degraded = _degraded(frame, name, dataset, protocol, seed + position[name])
         if not (np.isfinite(truth_m).any() and np.isfinite(degraded.depth_m).any()):
             log.warning("%s is left out: it has no depth to score or none to start from.", name)
             continue
@@ -143,17 +144,28 @@ def _load(method: str, protocol: str, device: str, dtype: str) -> Predictor:
     return load(method, device=device, dtype=dtype)
 
 
-def _degraded(frame: Frame, dataset: FrameDataset, protocol: str, seed: int) -> Degraded:
+def _degraded(frame: Frame, name: str, dataset: FrameDataset, protocol: str, seed: int) -> Degraded:
     """The frame's own low-resolution depth where it has one that fits the protocol, else a simulated one."""
     if frame.lr is None or dataset.lr_protocol not in (None, protocol):
         return degrade(frame.depth_m, protocol, seed=seed)
     if protocol == "ais":
         levels = frame.lr.astype(np.float32)
         return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, protocol)
-    in_metres = frame.lr.dtype.kind == "f"
-    low_m = frame.lr.astype(np.float32) if in_metres else frame.lr * np.float32(0.001)
-    low_m = np.where(np.isfinite(low_m) & (low_m > 0), low_m, np.float32("nan"))
+    low_m = _metres(frame.lr, name)
     return Degraded(low_m, low_m, TOF_STEP_M if protocol == "tof" else 0.0, None, protocol)
+
+
+def _metres(lr_hw: np.ndarray, name: str) -> np.ndarray:
+    """As depthsr.io.depth reads them: floating point is metres, 16-bit and wider integers are millimetres."""
+    if lr_hw.dtype.kind == "f":
+        low_m = lr_hw.astype(np.float32)
+    elif lr_hw.dtype.itemsize == 1:
+        raise UserError(
+            f"the low-resolution depth of {name} has 8 bits; give 16-bit millimetres, or metres as a float32 array."
+        )
+    else:
+        low_m = np.where(lr_hw == NO_VALUE_UINT16, np.nan, lr_hw * MILLIMETRE_M).astype(np.float32)
+    return np.where(np.isfinite(low_m) & (low_m > 0), low_m, np.float32("nan"))
 
 
 def _restore(predictor: Predictor, frame: Frame, degraded: Degraded) -> tuple[np.ndarray, float]:

@@ -76,8 +76,10 @@ def test_given_low_resolution_depth_is_used(pairs: Path) -> None:
             np.save(pairs / f"lr/{name}.npy", low[name])
         else:
             assert cv2.imwrite(str(pairs / f"lr/{name}.png"), (1000 * low[name]).astype(np.uint16))
-    low["hall_1"][0, 0] = 0  # no value
-    assert cv2.imwrite(str(pairs / "lr/hall_1.png"), (1000 * low["hall_1"]).astype(np.uint16))
+    millimetres = (1000 * low["hall_1"]).astype(np.uint16)
+    millimetres[0, 0], millimetres[3, 3] = 0, 65535  # both: no value
+    low["hall_1"][0, 0] = low["hall_1"][3, 3] = 0
+    assert cv2.imwrite(str(pairs / "lr/hall_1.png"), millimetres)
     row = evaluate(pairs, "gdsr-x8", ["nearest"], baselines=False)["rows"][0]
     errors = [
         metrics.mae(BASELINES["nearest"](read_pair(pairs, name)[0], low[name]), ground_truth(truth[name], "gdsr-x8"))
@@ -85,6 +87,9 @@ def test_given_low_resolution_depth_is_used(pairs: Path) -> None:
     ]
     assert row["mae"] == pytest.approx(np.mean(errors), rel=1e-5)
 
+    assert cv2.imwrite(str(pairs / "lr/hall_1.png"), low["hall_1"].astype(np.uint8))
+    with pytest.raises(UserError, match="hall_1 has 8 bits"):
+        evaluate(pairs, "gdsr-x8", ["nearest"], baselines=False)
     for name in truth:
         (pairs / f"lr/{name}.png").unlink(missing_ok=True)
         np.save(pairs / f"lr/{name}.npy", low[name])

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from depthsr import __version__
 from depthsr.config import TrainConfig
 from depthsr.types import UserError
 
@@ -244,12 +245,7 @@ def doctor() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"depthsr {version('depthsr')}")
-        except PackageNotFoundError:
-            typer.echo("depthsr, a checkout that is not installed")
+        typer.echo(f"depthsr {__version__}")
         raise typer.Exit
 
 

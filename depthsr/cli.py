@@ -153,6 +153,7 @@ def train(
     weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = TrainConfig.weight_decay,
     warmup_steps: Annotated[int, typer.Option(help="Linear warm-up before the cosine.")] = TrainConfig.warmup_steps,
     gradient_weight: Annotated[float, typer.Option(help="Sobel term against L1.")] = TrainConfig.gradient_weight,
+    balance: Annotated[bool, typer.Option(help="Mild degradations count as much as strong.")] = TrainConfig.balance,
     gradient_clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = TrainConfig.gradient_clip,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights.")] = TrainConfig.ema,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 autocast.")] = TrainConfig.precision,

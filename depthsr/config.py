@@ -138,6 +138,8 @@ class TrainConfig:
                       because AdaIN and channel attention take their statistics over the whole input.
     learning_rate, backbone_learning_rate, weight_decay, warmup_steps   AdamW; cosine to zero.
     gradient_weight   weight of the Sobel term beside L1.
+    balance           divide each sample's loss by the error of its own upsampled measurement, so that mild degradations
+                      count as much as strong ones.
     ema               decay of the weights' moving average, which is what is saved for inference.
     precision         "fp32" or "bf16" autocast.
     workers, cache_frames   loader processes, and how many decoded frames each keeps in memory (1.8 MB each at 640×480).
@@ -158,6 +160,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warmup_steps: int = 200
     gradient_weight: float = 1.0
+    balance: bool = False
     gradient_clip: float = 1.0
     ema: float = 0.999
     precision: str = "fp32"

@@ -20,7 +20,7 @@ from depthsr.data.degrade import Degraded
 from depthsr.data.pairs import Sample
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
-from depthsr.train import StepKeys, collate, crop_schedule, make_optimizer, rate_factor, train
+from depthsr.train import StepKeys, balance, collate, crop_schedule, make_optimizer, rate_factor, train
 from depthsr.types import UserError
 
 TINY = dataclasses.replace(
@@ -169,6 +169,20 @@ def test_collate_normalises_target_and_measurement_alike():
         np.testing.assert_allclose(result_m, sample.target_m_HW, rtol=1e-6)
         assert not batch.valid_B1HW[number, 0, 0, 0]
         assert batch.valid_B1HW[number].sum() == 32 * 32 - 1
+
+
+def test_balance_is_the_inverse_error_of_the_measurement():
+    rng = np.random.default_rng(0)
+    samples = []
+    for noise in (0.01, 0.1, 0.4):
+        low_m = np.full((8, 8), 5.0, np.float32)
+        target_m = low_m.repeat(4, 0).repeat(4, 1) + noise * rng.choice([-1, 1], (32, 32)).astype(np.float32)
+        target_m[3] = np.nan
+        samples.append(
+            Sample(rng.random((32, 32, 3), np.float32), Degraded(low_m, low_m, 0.0, 10.0, "classical"), target_m)
+        )
+    weights = balance(collate(samples)).flatten()
+    torch.testing.assert_close(weights, 0.02 / (0.004 + torch.tensor([0.001, 0.01, 0.04])), rtol=1e-4, atol=0)
 
 
 def test_two_processes_train_as_one(config, tmp_path):

@@ -1,4 +1,4 @@
-"""Random crops, flips and photometric changes of an RGB-D frame. numpy only; the caller's generator draws everything."""
+"""Random crops, flips and colour changes of an RGB-D frame. numpy only; the caller's generator draws everything."""
 
 from __future__ import annotations
 

@@ -80,6 +80,7 @@ def run(out: str | Path = "depthsr-demo", model: str = "edge", device: str = "au
             f"({PROTOCOL}, seed {SEED}), restored to {rgb.shape[1]}x{rgb.shape[0]} in {seconds:.2f} s, files included.",
             "",
             _table(scores),
+            "One frame proves little: the model card has the table of the validation set, `depthsr eval` makes yours.",
             "",
             f"Look at {out / 'comparison.png'}. The depth is in {restored} (16-bit, millimetres).",
             f"Whose scene it is, and its licence: {out / 'ATTRIBUTION.md'}.",

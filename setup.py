@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -54,21 +55,51 @@ def numpy_module() -> Extension:
     )
 
 
+# Ampere to Hopper, and Jetson Orin on its own processor; the newest also as PTX, for what comes after it.
+CUDA_ARCHITECTURES = ["80", "86", "89", "90", *(["87"] if platform.machine() == "aarch64" else [])]
+
+
+def cuda_module() -> Extension:
+    """depthsr._C_cuda: the CUDA kernels as torch ops."""
+    from torch.utils.cpp_extension import CUDAExtension
+
+    # Every architecture is named here: torch guesses from the GPUs it sees, and fails on a machine without one.
+    binaries = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in CUDA_ARCHITECTURES]
+    return CUDAExtension(
+        "depthsr._C_cuda",
+        ["csrc/bindings/torch_cuda.cpp", *CUDA_KERNELS],
+        include_dirs=INCLUDE,
+        depends=HEADERS,
+        extra_compile_args={
+            "cxx": [STD, *OPTIMISE, *STABLE_TORCH, "-DUSE_CUDA"],
+            "nvcc": [STD, "-O3", *binaries, "-gencode=arch=compute_90,code=compute_90"],
+        },
+        py_limited_api=True,
+    )
+
+
 def planned_modules() -> tuple[list[Extension], dict[str, str]]:
     """What to build, and for each module one sentence: "built", or why not.
 
     - No compiler, or DEPTHSR_NATIVE=0: nothing. The package is pure Python then and runs on the reference ops.
     - A compiler: `_native`; with a torch also `_C_cpu`.
+    - And with a torch built for CUDA, and nvcc of that release: `_C_cuda`.
     """
-    decisions = dict.fromkeys(("_native", "_C_cpu"), "built")
+    decisions = dict.fromkeys(("_native", "_C_cpu", "_C_cuda"), "built")
     if reason := why_no_native_build():
         return [], dict.fromkeys(decisions, f"not built: {reason}")
     modules = [numpy_module()]
     try:
         modules.append(cpu_module())
     except ModuleNotFoundError as error:
-        decisions["_C_cpu"] = f"not built: torch could not be imported at build time ({error})"
-    return modules, decisions
+        reason = f"not built: torch could not be imported at build time ({error})"
+        return modules, decisions | {"_C_cpu": reason, "_C_cuda": reason}
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if reason := why_no_cuda_build(torch.version.cuda, CUDA_HOME):
+        return modules, decisions | {"_C_cuda": f"not built: {reason}"}
+    return [*modules, cuda_module()], decisions
 
 
 class BuildPython(build_py):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
+import subprocess
 import sysconfig
 from pathlib import Path
 
@@ -40,19 +42,31 @@ def why_no_native_build() -> str | None:
     return reason
 
 
-def why_no_cuda_build(torch_cuda_version: str | None, nvcc: str | None) -> str | None:
+def _nvcc_release(cuda_home: str | None) -> str | None:
+    """The release of the CUDA toolkit's compiler ("13.0"), None where there is none."""
+    nvcc = Path(cuda_home or "", "bin", "nvcc")
+    if cuda_home is None or not nvcc.exists():
+        return None
+    answer = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"release (\d+\.\d+)", answer)
+    return found.group(1) if found else None
+
+
+def why_no_cuda_build(torch_cuda: str | None, cuda_home: str | None) -> str | None:
     """Why the CUDA kernels are not compiled here. Raises SystemExit where DEPTHSR_CUDA=1 demands them.
 
-    torch_cuda_version  the CUDA release torch was built with ("13.0"), None for a CPU torch.
-    nvcc                path of the compiler that torch would use, None if it found none.
+    torch_cuda  the CUDA release torch was built with ("13.0"), None for a CPU torch.
+    cuda_home   folder of the CUDA toolkit that torch would use, None if it found none.
     """
     switch = _switch("DEPTHSR_CUDA")
     if switch == "0":
         return "the build was asked not to (DEPTHSR_CUDA=0)"
-    if torch_cuda_version is None:
+    if torch_cuda is None:
         reason = f"the installed torch is a CPU build: install a CUDA one, {REBUILD}"
-    elif nvcc is None or not Path(nvcc).exists():
-        reason = f"there is no nvcc: install the CUDA toolkit {torch_cuda_version}, {REBUILD}"
+    elif (release := _nvcc_release(cuda_home)) is None:
+        reason = f"there is no nvcc: install the CUDA toolkit {torch_cuda}, {REBUILD}"
+    elif release.split(".")[0] != torch_cuda.split(".")[0]:
+        reason = f"nvcc is of CUDA {release} and torch of {torch_cuda}: install the toolkit {torch_cuda}, {REBUILD}"
     else:
         return None
     if switch == "1":

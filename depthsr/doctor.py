@@ -14,7 +14,11 @@ from depthsr import config
 from depthsr.types import UserError
 
 PACKAGES = ("torch", "triton", "transformers", "numpy", "opencv-python", "OpenEXR", "safetensors", "huggingface-hub")
-MODULES = {"_native": "CPU kernels for numpy", "_C_cpu": "CPU kernels for torch"}
+MODULES = {
+    "_native": "CPU kernels for numpy",
+    "_C_cpu": "CPU kernels for torch",
+    "_C_cuda": "CUDA kernels for torch",
+}
 
 
 def report() -> str:
@@ -80,7 +84,7 @@ def _modules() -> Iterator[str]:
     from depthsr.ops.choice import why_no_module
 
     for name, purpose in MODULES.items():
-        yield f"depthsr.{name} ({purpose}): {why_no_module(name) or 'loaded'}"
+        yield f"{purpose}: {why_no_module(name) or f'depthsr.{name} is loaded'}"
 
 
 def _ops() -> Iterator[str]:

@@ -2,43 +2,19 @@
 // for every torch from 2.10 on. Schemas, fakes and autograd are in depthsr/ops/registration.py.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
-#include <optional>
+#include <array>
 #include <tuple>
 
-#include "depthsr/kernels.h"
+#include "torch_tensors.h"
 
 namespace {
 
+using namespace depthsr::torch_tensors;
 using torch::headeronly::MemoryFormat;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 void on_torch_threads(std::int64_t count, std::int64_t grain, const depthsr::Body& body) {
   torch::stable::parallel_for(0, count, grain, body);
-}
-
-// Calls function(T{}) with the storage type T of `dtype`.
-template <typename Function>
-void with_storage_type(ScalarType dtype, Function function) {
-  switch (dtype) {
-    case ScalarType::Float: return function(float{});
-    case ScalarType::Half: return function(depthsr::Half{});
-    case ScalarType::BFloat16: return function(depthsr::BFloat16{});
-    default: STD_TORCH_CHECK(false, "depthsr: the CPU kernels take float32, float16 and bfloat16 tensors");
-  }
-}
-
-template <typename T>
-const T* data(const Tensor& tensor) {
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
-
-template <typename T>
-T* mutable_data(Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
 // As Tensor.is_contiguous(memory_format=torch.channels_last), which the stable ABI does not have.
@@ -65,21 +41,6 @@ Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, const Tensor& like,
 
 depthsr::Shape shape_of(const Tensor& tensor, MemoryFormat layout) {
   return {tensor.size(0), tensor.size(1), tensor.size(2) * tensor.size(3), layout == MemoryFormat::ChannelsLast};
-}
-
-void check_image(const Tensor& tensor, const char* name) {
-  STD_TORCH_CHECK(tensor.dim() == 4, "depthsr: ", name, " must be B×C×H×W, but has ", tensor.dim(), " dimensions");
-}
-
-void check_same(const Tensor& a, const Tensor& b, const char* names) {
-  STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), "depthsr: ", names, " must have the same dtype");
-  STD_TORCH_CHECK(a.dim() == b.dim(), "depthsr: ", names, " must have the same number of dimensions");
-}
-
-void check_same_shape(const Tensor& a, const Tensor& b, const char* names) {
-  check_same(a, b, names);
-  for (std::int64_t dim = 0; dim < a.dim(); ++dim)
-    STD_TORCH_CHECK(a.size(dim) == b.size(dim), "depthsr: ", names, " must have the same shape");
 }
 
 // One value a channel, as contiguous float32.
@@ -204,29 +165,6 @@ std::tuple<Tensor, Tensor> adain_backward(const Tensor& grad_any, const Tensor& 
 }
 
 // --- sobel_l1_loss ------------------------------------------------------------------------------------------------
-
-// Contiguous copies of what is not contiguous, kept alive beside the pointers into them.
-struct Pair {
-  Tensor pred, target;
-  std::optional<Tensor> valid;
-
-  Pair(const Tensor& pred_any, const Tensor& target_any, const std::optional<Tensor>& valid_any)
-      : pred(torch::stable::contiguous(pred_any)), target(torch::stable::contiguous(target_any)) {
-    check_image(pred, "pred");
-    STD_TORCH_CHECK(pred.size(1) == 1, "depthsr: pred must have one channel");
-    check_same_shape(pred, target, "pred and target");
-    if (!valid_any) return;
-    valid = torch::stable::contiguous(*valid_any);
-    STD_TORCH_CHECK(valid->scalar_type() == ScalarType::Bool, "depthsr: valid must be bool");
-    STD_TORCH_CHECK(valid->numel() == pred.numel(), "depthsr: valid must have pred's shape");
-  }
-
-  template <typename T>
-  depthsr::DepthPair<T> pointers() const {
-    return {data<T>(pred), data<T>(target), valid ? data<bool>(*valid) : nullptr, pred.size(0), pred.size(2),
-            pred.size(3)};
-  }
-};
 
 Tensor sobel_l1_loss(const Tensor& pred, const Tensor& target, const std::optional<Tensor>& valid, double l1_weight,
                      double gradient_weight) {

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <vector>
 
-#include "storage.h"
+#include "../storage.h"
 #include "sums.h"
 
 namespace depthsr {

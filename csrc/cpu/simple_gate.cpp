@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "storage.h"
+#include "../storage.h"
 
 namespace depthsr {
 namespace {

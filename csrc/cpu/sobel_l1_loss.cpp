@@ -2,7 +2,7 @@
 #include <cmath>
 #include <vector>
 
-#include "storage.h"
+#include "../sobel.h"
 
 namespace depthsr {
 namespace {
@@ -51,16 +51,6 @@ Difference difference(DepthPair<T> pair, ParallelFor parallel_for) {
   }
   return result;
 }
-
-float gradient_x(const float* d, std::int64_t width) {
-  return ((d[1 - width] - d[-1 - width]) + 2 * (d[1] - d[-1]) + (d[1 + width] - d[-1 + width])) / 8;
-}
-
-float gradient_y(const float* d, std::int64_t width) {
-  return ((d[width - 1] - d[-width - 1]) + 2 * (d[width] - d[-width]) + (d[width + 1] - d[-width + 1])) / 8;
-}
-
-float sign(float value) { return static_cast<float>((value > 0) - (value < 0)); }
 
 }  // namespace
 

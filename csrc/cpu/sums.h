@@ -1,5 +1,5 @@
-// Sums of a row of floats in 16 interleaved lanes: the compiler vectorises them without being allowed to reorder
-// floating-point sums, and the error grows 16 times slower than in a single running sum.
+// Sums of a row of floats in interleaved lanes: the compiler vectorises them without being allowed to reorder
+// floating-point sums, and the error grows as many times slower than in a single running sum.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,9 @@ namespace depthsr {
 
 template <typename Term>
 float sum_of(std::int64_t count, Term term) {
-  constexpr int kLanes = 16;
+  // Layer norm of 16 / 32 channels, channels last, on one AMD EPYC (Zen 3) core: 29 / 47 ns a pixel with 8 lanes,
+  // 28 / 48 with 4, 40 / 74 with 16; 128 channels: 137 with 4, 105 with 16. The first stages, of few channels, dominate.
+  constexpr int kLanes = 8;
   float lanes[kLanes] = {};
   const std::int64_t whole = count - count % kLanes;
   for (std::int64_t i = 0; i < whole; i += kLanes)

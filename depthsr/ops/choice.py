@@ -112,8 +112,17 @@ def _triton() -> Implementation:
 
 TRITON = _triton()
 
+CUDA = Implementation(
+    name="cuda",
+    device="cuda",
+    dtypes=(torch.float32, torch.float16, torch.bfloat16),
+    functions={"sobel_l1_loss": torch.ops.depthsr.sobel_l1_loss.default},
+    broken=why_no_module("_C_cuda"),
+    by_default=False,  # compiled for every architecture that setup.py names, but no GPU has run it so far
+)
+
 #: Beside the reference, the fastest first.
-IMPLEMENTATIONS = (NATIVE, TRITON)
+IMPLEMENTATIONS = (NATIVE, CUDA, TRITON)
 
 _backend = config.backend()
 _told: set[str] = set()

@@ -1,4 +1,5 @@
-// The CPU kernels' API: raw pointers, sizes and a way to run a loop in parallel; nothing of torch or numpy.
+// The kernels' API: raw pointers, sizes and a way to run a loop in parallel (CPU) or a stream (CUDA); nothing of torch
+// or numpy.
 //
 // What each function computes is specified by depthsr/ops/reference.py. T, the storage type, is float, Half or
 // BFloat16; all arithmetic is float or double. Output buffers are overwritten whole and may hold anything before.
@@ -76,4 +77,21 @@ template <typename T>
 void sobel_l1_loss_backward(float grad_out, DepthPair<T> pair, double l1_weight, double gradient_weight, T* grad_pred,
                             ParallelFor parallel_for);
 
+namespace cuda {
+
+// Pointers are to device memory. Work is queued on `stream`, a cudaStream_t, and not waited for. Throws
+// std::runtime_error when CUDA refuses a launch. So far compiled, and never run, for want of a GPU.
+
+// How many doubles of scratch memory the two functions below need for a stack of frames.
+std::int64_t sobel_l1_loss_scratch(std::int64_t batch, std::int64_t height, std::int64_t width);
+
+template <typename T>
+void sobel_l1_loss(DepthPair<T> pair, double l1_weight, double gradient_weight, double* scratch, float* loss,
+                   void* stream);
+
+template <typename T>
+void sobel_l1_loss_backward(const float* grad_out, DepthPair<T> pair, double l1_weight, double gradient_weight,
+                            double* scratch, T* grad_pred, void* stream);
+
+}  // namespace cuda
 }  // namespace depthsr

@@ -1,4 +1,5 @@
-// Storage types to float and back, without branches so that loops over them vectorise. Rounds to nearest even.
+// Storage types to float and back, on the CPU and in CUDA kernels, without branches so that loops over them vectorise.
+// Rounds to nearest even.
 #pragma once
 
 #include <cstdint>
@@ -6,41 +7,47 @@
 
 #include "depthsr/kernels.h"
 
+#ifdef __CUDACC__
+#define DEPTHSR_HOST_DEVICE __host__ __device__
+#else
+#define DEPTHSR_HOST_DEVICE
+#endif
+
 namespace depthsr {
 
-inline float bits_to_float(std::uint32_t bits) {
+DEPTHSR_HOST_DEVICE inline float bits_to_float(std::uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
 
-inline std::uint32_t float_to_bits(float value) {
+DEPTHSR_HOST_DEVICE inline std::uint32_t float_to_bits(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   return bits;
 }
 
-inline float load(float value) { return value; }
+DEPTHSR_HOST_DEVICE inline float load(float value) { return value; }
 
-inline float load(BFloat16 value) { return bits_to_float(static_cast<std::uint32_t>(value.bits) << 16); }
+DEPTHSR_HOST_DEVICE inline float load(BFloat16 value) { return bits_to_float(static_cast<std::uint32_t>(value.bits) << 16); }
 
 // The half's exponent and mantissa, moved to where a float keeps them, are off by 2^112, for subnormals too.
-inline float load(Half value) {
+DEPTHSR_HOST_DEVICE inline float load(Half value) {
   const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000) << 16;
   const float magnitude = bits_to_float(static_cast<std::uint32_t>(value.bits & 0x7fff) << 13) * 0x1p112f;
   const std::uint32_t infinity_or_nan = magnitude >= 65536.0f ? 0x7f800000u : 0u;
   return bits_to_float(sign | infinity_or_nan | float_to_bits(magnitude));
 }
 
-inline void store(float value, float& out) { out = value; }
+DEPTHSR_HOST_DEVICE inline void store(float value, float& out) { out = value; }
 
-inline void store(float value, BFloat16& out) {
+DEPTHSR_HOST_DEVICE inline void store(float value, BFloat16& out) {
   const std::uint32_t bits = float_to_bits(value);
   const std::uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
   out.bits = static_cast<std::uint16_t>((value != value ? 0x7fc00000u : rounded) >> 16);
 }
 
-inline void store(float value, Half& out) {
+DEPTHSR_HOST_DEVICE inline void store(float value, Half& out) {
   const std::uint32_t bits = float_to_bits(value);
   const std::uint32_t magnitude = bits & 0x7fffffff;
   const std::uint32_t normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;

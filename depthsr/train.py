@@ -63,20 +63,20 @@ class Batch(NamedTuple):
 
 def collate(samples: list[Sample]) -> Batch:
     """Samples of one crop size, whatever their low resolutions, to a batch."""
+    rgb = torch.from_numpy(np.stack([sample.rgb_HW3 for sample in samples])).permute(0, 3, 1, 2)
     priors, targets = [], []
-    for sample in samples:
+    for number, sample in enumerate(samples):
         depth_m_11hw = torch.from_numpy(sample.degraded.depth_m)[None, None]
         prior = make_prior(
             depth_m_11hw,
             torch.isfinite(depth_m_11hw),
-            sample.target_m_HW.shape,
+            rgb[number : number + 1],
             torch.tensor([sample.degraded.quantisation_step_m], dtype=torch.float32),
             torch.tensor([sample.degraded.max_depth_m or 0.0], dtype=torch.float32),
         )
         priors.append(prior)
         targets.append(torch.from_numpy(sample.target_m_HW)[None, None].float() / prior.scale_m_B)
     target = torch.cat(targets)
-    rgb = torch.from_numpy(np.stack([sample.rgb_HW3 for sample in samples])).permute(0, 3, 1, 2)
     return Batch(
         rgb, Prior(*(torch.cat(planes) for planes in zip(*priors, strict=True))), target, torch.isfinite(target)
     )
@@ -109,7 +109,7 @@ def balance(batch: Batch) -> Tensor:
 
     Without them the loss of a clean ×4 sample is a tenth of that of a challenge sample, and little of it is learnt.
     """
-    wrong = torch.where(batch.valid_B1HW, (batch.prior.base_B1HW - batch.target_B1HW).abs(), 0.0)
+    wrong = torch.where(batch.valid_B1HW, (batch.prior.candidates_B3HW[:, :1] - batch.target_B1HW).abs(), 0.0)
     wrong_B = wrong.flatten(1).sum(1) / batch.valid_B1HW.flatten(1).sum(1).clamp(min=1)
     return (BALANCE_UNIT / (BALANCE_FLOOR + wrong_B))[:, None, None, None]
 

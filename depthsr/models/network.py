@@ -1,7 +1,8 @@
-"""The network: two NAFNet encoder paths, AdaIN fusion at four scales, a decoder with skips, a residual head.
+"""The network: two NAFNet encoder paths, AdaIN fusion at four scales, a decoder with skips, and a head that chooses
+between three classical upsamplings of the measurement and corrects the choice.
 
     rgb (+ relative depth) ── relative path ──┐ F_rel
-                                             AdaIN at each of four scales ── skips ── decoder ── residual
+                                             AdaIN at each of four scales ── skips ── decoder ── choice, correction
     low-resolution depth + rgb ─ depth path ──┘ F_lr
 
 Shapes: B batch, H×W the RGB's resolution, h×w the low-resolution depth's; stage i works at H/2^(i+1).
@@ -20,13 +21,16 @@ from depthsr.config import ModelConfig
 from depthsr.models.blocks import AdaINFusion, blocks, down, up
 from depthsr.models.prior import Prior, make_prior
 
-#: Depth channels the depth path sees beside RGB: base, its logarithm, ambiguity, validity.
-DEPTH_CHANNELS = 4
+#: Upsampled measurements in Prior.candidates.
+CANDIDATES = 3
+
+#: Depth channels the depth path sees beside RGB: candidates, logarithm of the first, ambiguity, validity.
+DEPTH_CHANNELS = CANDIDATES + 3
 
 #: H and W are padded to a multiple of this: four halvings.
 SIZE_MULTIPLE = 16
 
-#: Normalised depth and ambiguity above this are shown to the network as this; the base itself is not clipped.
+#: Normalised depth and ambiguity above this are shown to the network as this; the output is not clipped by it.
 FEATURE_LIMIT = 2.0
 
 
@@ -51,14 +55,21 @@ class UNet(nn.Module):
         self.decoder_stages = nn.ModuleList(
             blocks(c, n) for c, n in zip(coarse_to_fine[1:], config.decoder_blocks, strict=True)
         )
+        # Four values a pixel of the finest stage, which works at half the resolution: pixel shuffle.
+        self.choice_head = nn.Conv2d(widths[0], 4 * CANDIDATES, 3, padding=1)
         self.residual_head = nn.Conv2d(widths[0], 4, 3, padding=1)
         self.error_head = nn.Conv2d(widths[0], 4, 3, padding=1)
-        for head in (self.residual_head, self.error_head):
+        for head in (self.choice_head, self.residual_head, self.error_head):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def forward(self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor) -> tuple[Tensor, Tensor]:
-        """Residual and expected error, both B×1×H×W in units of the ambiguity. H, W: multiples of SIZE_MULTIPLE."""
+    def forward(
+        self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shares of the candidates (B×3×H×W, sum 1), correction and expected error (B×1×H×W, units of the ambiguity).
+
+        H, W: multiples of SIZE_MULTIPLE.
+        """
         relative = self.relative_stem(guide_BKHW)
         depth = self.depth_stem(depth_features_BKHW) + self.condition(condition_B2)[:, :, None, None]
         skips = []
@@ -72,10 +83,11 @@ class UNet(nn.Module):
         x = self.middle(skips.pop())
         for enlarge, stage_blocks in zip(self.ups, self.decoder_stages, strict=True):
             x = stage_blocks(enlarge(x) + skips.pop())
+        shares_B3HW = F.pixel_shuffle(self.choice_head(x), 2).float().softmax(1)
         residual_B1HW = F.pixel_shuffle(self.residual_head(x), 2)
         # The error is read off the features, not trained into them: the depth must not suffer for it.
         error_B1HW = F.softplus(F.pixel_shuffle(self.error_head(x.detach()), 2) - 2.0)
-        return residual_B1HW, error_B1HW
+        return shares_B3HW, residual_B1HW, error_B1HW
 
 
 class DepthSR(
@@ -111,11 +123,11 @@ class DepthSR(
         """
         height, width = rgb_B3HW.shape[-2:]
         guide = (rgb_B3HW - 0.5) * 2
-        base, ambiguity = prior.base_B1HW, prior.ambiguity_B1HW
+        candidates, ambiguity = prior.candidates_B3HW, prior.ambiguity_B1HW
         depth_features = torch.cat(
             [
-                base.clamp(0, FEATURE_LIMIT),
-                torch.log1p(30 * base.clamp(min=0)) / 3.5,
+                candidates.clamp(0, FEATURE_LIMIT),
+                torch.log1p(30 * candidates[:, :1].clamp(min=0)) / 3.5,
                 ambiguity.clamp(0, FEATURE_LIMIT),
                 prior.valid_B1HW,
                 guide,
@@ -126,9 +138,10 @@ class DepthSR(
             if relative_B1HW is None:
                 relative_B1HW = self.depth_anything(rgb_B3HW)
             guide = torch.cat([relative_B1HW, guide], 1)
-        residual, error = self.unet(_pad(guide), _pad(depth_features), prior.condition_B2)
-        residual, error = residual[..., :height, :width], error[..., :height, :width]
-        return base + residual.float() * ambiguity, error.float() * ambiguity
+        outputs = self.unet(_pad(guide), _pad(depth_features), prior.condition_B2)
+        shares, residual, error = (plane[..., :height, :width].float() for plane in outputs)
+        depth = (shares * candidates).sum(1, keepdim=True) + residual * ambiguity
+        return depth, error * ambiguity
 
     @torch.inference_mode()
     def infer(
@@ -151,7 +164,7 @@ class DepthSR(
         batch = rgb_B3HW.shape[0]
         limit_m_B = depth_m_B1hw.new_full((batch,), max_depth_m or 0.0)
         step_m_B = depth_m_B1hw.new_full((batch,), quantisation_step_m)
-        prior = make_prior(depth_m_B1hw, valid_B1hw, tuple(rgb_B3HW.shape[-2:]), step_m_B, limit_m_B)
+        prior = make_prior(depth_m_B1hw, valid_B1hw, rgb_B3HW, step_m_B, limit_m_B)
         dtype = self.unet.relative_stem.weight.dtype
         with torch.autocast(rgb_B3HW.device.type, dtype=dtype, enabled=dtype != torch.float32):
             depth_B1HW, error_B1HW = self(rgb_B3HW, prior, relative_B1HW)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depthsr.models.guided_upsample import area_guide, joint_bilateral_upsample, point_guide
+
 #: Of the valid depths, the quantile that is mapped to 1 when the range is unknown. Not the maximum: one wild pixel
 #: must not rescale the frame.
 RANGE_QUANTILE = 0.99
@@ -27,16 +29,18 @@ AMBIGUITY_OF_HOLE = 0.25
 class Prior(NamedTuple):
     """The depth measurement at the RGB's resolution, in units of `scale_m_B`.
 
-    base_B1HW       bilinear upsampling of the hole-filled depth; what the network corrects.
-    ambiguity_B1HW  how far `base` may be off: spread of the 3×3 low-resolution neighbourhood plus quantisation step,
-                    larger in holes. The network's output is multiplied by it, so where the measurement leaves no doubt
-                    the result is the measurement, at any depth and in any unit.
+    candidates_B3HW  the hole-filled depth, upsampled in three ways between which the network chooses: bilinear (best
+                    where there is no edge), joint bilateral for depth that is a mean over its pixel, and joint
+                    bilateral for depth that samples its pixel's centre.
+    ambiguity_B1HW  how far they may be off: spread of the 3×3 low-resolution neighbourhood plus quantisation step,
+                    larger in holes. The network's correction is multiplied by it, so where the measurement leaves no
+                    doubt the result is the measurement, at any depth and in any unit.
     valid_B1HW      1 where measured, 0 in holes, between at their edges.
     condition_B2    quantisation step and log2 of the upsampling factor, both about 0 to 1.
     scale_m_B       metres per unit.
     """
 
-    base_B1HW: Tensor
+    candidates_B3HW: Tensor
     ambiguity_B1HW: Tensor
     valid_B1HW: Tensor
     condition_B2: Tensor
@@ -82,14 +86,15 @@ def spread(x_B1hw: Tensor) -> Tensor:
 def make_prior(
     depth_m_B1hw: Tensor,
     valid_B1hw: Tensor,
-    size: tuple[int, int],
+    rgb_B3HW: Tensor,
     quantisation_step_m_B: Tensor,
     max_depth_m_B: Tensor,
 ) -> Prior:
-    """Normalise, fill, upsample to `size` = (H, W).
+    """Normalise, fill, upsample to the size of the guide.
 
     depth_m_B1hw           float32 metres; anything where valid is False.
     valid_B1hw             bool.
+    rgb_B3HW               [0, 1].
     quantisation_step_m_B  metres between the levels of the measurement; 0 = none or unknown.
     max_depth_m_B          known range in metres, mapped to 1; 0 = unknown, taken from the data (`depth_range_m`).
     """
@@ -99,8 +104,10 @@ def make_prior(
     x = fill_holes(depth_m_B1hw / scale_B111, valid_B1hw)
     hole = (~valid_B1hw).to(x.dtype)
     ambiguity = spread(x) + step_B111 + (AMBIGUITY_OF_DEPTH + AMBIGUITY_OF_HOLE * hole) * x + AMBIGUITY_OF_RANGE
-    h, w = x.shape[-2:]
+    low_size, size = tuple(x.shape[-2:]), tuple(rgb_B3HW.shape[-2:])
     planes = F.interpolate(torch.cat([x, ambiguity, 1 - hole], 1), size=size, mode="bilinear", align_corners=False)
-    log2_factor = 0.5 * math.log2(max(1.0, size[0] / h) * max(1.0, size[1] / w))
+    bilinear, ambiguity, valid = planes.split(1, 1)
+    guided = [joint_bilateral_upsample(x, rgb_B3HW, guide(rgb_B3HW, low_size)) for guide in (area_guide, point_guide)]
+    log2_factor = 0.5 * math.log2(max(1.0, size[0] / low_size[0]) * max(1.0, size[1] / low_size[1]))
     condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
-    return Prior(*planes.split(1, 1), condition_B2, scale_m_B)
+    return Prior(torch.cat([bilinear, *guided], 1), ambiguity, valid, condition_B2, scale_m_B)

@@ -122,7 +122,7 @@ def _ops() -> Iterator[str]:
 
 def _weights() -> Iterator[str]:
     folder = Path(__file__).parent / "weights"
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    files = sorted(folder.rglob("*.safetensors"))
     if not files:
         yield f"none shipped in {folder}"
     for file in files:

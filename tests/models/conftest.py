@@ -79,6 +79,6 @@ def prior_of():
 
     def make(rgb, depth_m, valid):
         nothing_B = torch.zeros(rgb.shape[0])
-        return make_prior(depth_m, valid, tuple(rgb.shape[-2:]), nothing_B, nothing_B)
+        return make_prior(depth_m, valid, rgb, nothing_B, nothing_B)
 
     return make

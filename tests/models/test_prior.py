@@ -59,26 +59,27 @@ def test_spread_of_a_ramp():
     torch.testing.assert_close(spread(ramp), expected)
 
 
-def test_base_of_a_ramp_is_the_ramp_in_units_of_the_range():
+def test_the_bilinear_candidate_of_a_ramp_is_the_ramp_in_units_of_the_range():
     ramp_m = (10 + torch.arange(8.0)).expand(1, 1, 6, 8)
-    prior = make_prior(ramp_m, torch.ones_like(ramp_m, dtype=torch.bool), (24, 32), NONE, torch.tensor([20.0]))
+    valid = torch.ones_like(ramp_m, dtype=torch.bool)
+    prior = make_prior(ramp_m, valid, torch.rand(1, 3, 24, 32), NONE, torch.tensor([20.0]))
     assert prior.scale_m_B.item() == 20
     # centres of the fine pixels in coarse coordinates; linear inside, constant beyond the outermost centres
     expected = (10 + ((torch.arange(32) + 0.5) / 4 - 0.5).clamp(0, 7)) / 20
-    torch.testing.assert_close(prior.base_B1HW[0, 0, 12], expected)
+    torch.testing.assert_close(prior.candidates_B3HW[0, 0, 12], expected)
     assert prior.condition_B2[0, 1].item() == pytest.approx(2 / 4)  # log2(4) / 4
 
 
 def test_ambiguity_grows_by_the_quantisation_step_and_in_holes():
     depth_m = 1 + torch.rand(1, 1, 6, 8)
     valid = torch.ones_like(depth_m, dtype=torch.bool)
-    limit = torch.tensor([4.0])
-    plain = make_prior(depth_m, valid, (6, 8), NONE, limit)
-    stepped = make_prior(depth_m, valid, (6, 8), torch.tensor([2.0]), limit)
+    rgb, limit = torch.rand(1, 3, 6, 8), torch.tensor([4.0])
+    plain = make_prior(depth_m, valid, rgb, NONE, limit)
+    stepped = make_prior(depth_m, valid, rgb, torch.tensor([2.0]), limit)
     torch.testing.assert_close(stepped.ambiguity_B1HW - plain.ambiguity_B1HW, torch.full_like(depth_m, 0.5))
     constant_m = torch.full((1, 1, 6, 8), 2.0)
     valid[..., 2, 3] = False
-    holed = make_prior(constant_m, valid, (6, 8), NONE, limit)
+    holed = make_prior(constant_m, valid, rgb, NONE, limit)
     assert holed.ambiguity_B1HW[0, 0, 2, 3] > 5 * holed.ambiguity_B1HW[0, 0, 5, 7]
     assert holed.valid_B1HW[0, 0, 2, 3] == 0
 
@@ -87,10 +88,21 @@ def test_the_values_of_invalid_pixels_are_never_read():
     depth_m = 1 + torch.rand(1, 1, 9, 7)
     valid = torch.rand_like(depth_m) > 0.3
     valid[..., 0, 0] = True
+    rgb = torch.rand(1, 3, 18, 21)
     results = [
-        make_prior(torch.where(valid, depth_m, poison), valid, (18, 21), NONE, NONE)
+        make_prior(torch.where(valid, depth_m, poison), valid, rgb, NONE, NONE)
         for poison in (torch.nan, torch.inf, -5.0, 1e9)
     ]
     for other in results[1:]:
         for plane, expected in zip(other, results[0], strict=True):
             torch.testing.assert_close(plane, expected, rtol=0, atol=0)
+
+
+def test_candidates_stay_between_the_measurements():
+    depth_m = 1 + torch.rand(2, 1, 5, 6)
+    valid = torch.ones_like(depth_m, dtype=torch.bool)
+    limit = torch.full((2,), 1.0)
+    candidates = make_prior(depth_m, valid, torch.rand(2, 3, 40, 33), torch.zeros(2), limit).candidates_B3HW
+    assert candidates.min() >= depth_m.min() - 1e-5
+    assert candidates.max() <= depth_m.max() + 1e-5
+    assert (candidates[:, 1:] - candidates[:, :1]).abs().amax((0, 2, 3)).min() > 0.01  # three ways, not one

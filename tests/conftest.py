@@ -16,3 +16,14 @@ def native() -> None:
         if os.environ.get("DEPTHSR_REQUIRE_NATIVE") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture
+def one_thread():
+    """For many steps of tiny networks: a second thread gains nothing there, and on a busy machine costs ten-fold."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -23,6 +23,8 @@ from depthsr.models.network import DepthSR
 from depthsr.train import StepKeys, balance, collate, crop_schedule, make_optimizer, rate_factor, train
 from depthsr.types import UserError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = dataclasses.replace(
     EDGE, name="tiny", widths=(8, 8, 8, 8), depth_blocks=(1, 1, 1, 1), relative_blocks=(1, 1, 1, 1)
 )

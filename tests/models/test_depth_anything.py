@@ -9,6 +9,8 @@ from depthsr.config import BASE, DepthAnythingConfig
 from depthsr.models.depth_anything import DepthAnything, load_hub_weights, normalise_relative
 from depthsr.types import UserError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_the_default_configuration_is_the_small_model_of_the_hub():
     with torch.device("meta"):

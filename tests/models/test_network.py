@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from depthsr.config import BASE, EDGE
 from depthsr.models.network import DepthSR
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_edge_fits_its_budget(prior_of):
     model = DepthSR(EDGE).eval()

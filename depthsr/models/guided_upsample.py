@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Standard deviations of the spatial weight, in low-resolution pixels, and of the colour weight, RGB in [0, 1]. Near the
-#: best of a few settings tried (0.6 to 0.8; 20, 30 and 45 of 255); not tuned further: the network weighs the result.
+#: Standard deviations of the spatial weight, in low-resolution pixels, and of the colour weight, RGB in [0, 1]. Near
+#: the best of a few settings tried (0.6 to 0.8; 20, 30 and 45 of 255); not tuned further, as the network weighs it.
 SIGMA_SPACE = 0.7
 SIGMA_COLOUR = 30 / 255
 

@@ -82,7 +82,6 @@ NATIVE = Implementation(
 )
 
 
-
 def why_no_triton() -> str | None:
     """Why Triton kernels cannot run in this installation."""
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"

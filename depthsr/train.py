@@ -31,6 +31,7 @@ from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
 from depthsr.models.prior import Prior, make_prior
+from depthsr.precision import resolve_device
 from depthsr.types import UserError
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     batch saved beside the checkpoint.
     """
     rank, world = _start_distributed()
-    device = _device(config.device)
+    device = resolve_device(config.device)
     out = Path(config.out)
     state_path = out / "checkpoint.pt"
     if state_path.exists() and not resume:
@@ -236,7 +237,6 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         journal.add(done, {**parts, "gradient_norm": norm}, scheduler.get_last_lr()[0])
         if done % config.validate_steps == 0 or done == config.steps:
             journal.write(done, validate(average.module, dataset, validation_names, device))
-            model.train()
         if done == config.steps or time.monotonic() - last_saved_s > 60 * config.checkpoint_minutes:
             save(done)
             last_saved_s = time.monotonic()
@@ -316,15 +316,3 @@ def _start_distributed() -> tuple[int, int]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return dist.get_rank(), dist.get_world_size()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"there is no device {name!r}; use auto, cpu, cuda or cuda:N.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"the device {name!r} was asked for but torch sees no GPU; use --device cpu.")
-    return device

@@ -105,7 +105,7 @@ EDGE = ModelConfig(
     relative_blocks=(1, 1, 1, 2),
     depth_blocks=(1, 1, 2, 2),
     middle_blocks=2,
-    decoder_blocks=(1, 1, 1),
+    decoder_blocks=(1, 1, 3),
 )
 
 BASE = ModelConfig(

@@ -110,7 +110,7 @@ def balance(batch: Batch) -> Tensor:
 
     Without them the loss of a clean ×4 sample is a tenth of that of a challenge sample, and little of it is learnt.
     """
-    wrong = torch.where(batch.valid_B1HW, (batch.prior.candidates_B3HW[:, :1] - batch.target_B1HW).abs(), 0.0)
+    wrong = torch.where(batch.valid_B1HW, (batch.prior.candidates_BKHW[:, :1] - batch.target_B1HW).abs(), 0.0)
     wrong_B = wrong.flatten(1).sum(1) / batch.valid_B1HW.flatten(1).sum(1).clamp(min=1)
     return (BALANCE_UNIT / (BALANCE_FLOOR + wrong_B))[:, None, None, None]
 

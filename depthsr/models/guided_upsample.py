@@ -39,8 +39,8 @@ def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Ten
     """
     total = torch.zeros_like(guide_B3HW[:, :1])
     weights = torch.zeros_like(total)
-    rows, row_weights = _neighbours(x_B1hw.shape[2], guide_B3HW.shape[2], x_B1hw)
-    columns, column_weights = _neighbours(x_B1hw.shape[3], guide_B3HW.shape[3], x_B1hw)
+    rows, row_weights = _around(x_B1hw.shape[2], guide_B3HW.shape[2], x_B1hw)
+    columns, column_weights = _around(x_B1hw.shape[3], guide_B3HW.shape[3], x_B1hw)
     for row, row_weight_H in zip(rows, row_weights, strict=True):
         x_rows, guide_rows = x_B1hw.index_select(2, row), guide_B3hw.index_select(2, row)
         for column, column_weight_W in zip(columns, column_weights, strict=True):
@@ -53,7 +53,14 @@ def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Ten
     return total / weights
 
 
-def _neighbours(coarse: int, fine: int, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def neighbours(x_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
+    """B×9×H×W: for each pixel of `size` the 3×3 coarse pixels around it, row by row."""
+    rows, _ = _around(x_B1hw.shape[2], size[0], x_B1hw)
+    columns, _ = _around(x_B1hw.shape[3], size[1], x_B1hw)
+    return torch.cat([x_B1hw.index_select(2, row).index_select(3, column) for row in rows for column in columns], 1)
+
+
+def _around(coarse: int, fine: int, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Along one axis, for the coarse pixel nearest to each fine one and for both its sides: indices and weights."""
     position = (torch.arange(fine, device=like.device, dtype=like.dtype) + 0.5) * (coarse / fine) - 0.5
     nearest = position.round()

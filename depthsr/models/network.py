@@ -1,5 +1,5 @@
 """The network: two NAFNet encoder paths, AdaIN fusion at four scales, a decoder with skips, and a head that chooses
-between three classical upsamplings of the measurement and corrects the choice.
+between classical upsamplings of the measurement and its own nearest values, and corrects the choice.
 
     rgb (+ relative depth) ── relative path ──┐ F_rel
                                              AdaIN at each of four scales ── skips ── decoder ── choice, correction
@@ -19,13 +19,10 @@ from torch import Tensor, nn
 
 from depthsr.config import ModelConfig
 from depthsr.models.blocks import AdaINFusion, blocks, down, up
-from depthsr.models.prior import Prior, make_prior
+from depthsr.models.prior import CANDIDATES, UPSAMPLINGS, Prior, make_prior
 
-#: Upsampled measurements in Prior.candidates.
-CANDIDATES = 3
-
-#: Depth channels the depth path sees beside RGB: candidates, logarithm of the first, ambiguity, validity.
-DEPTH_CHANNELS = CANDIDATES + 3
+#: Depth channels the depth path sees beside RGB: upsamplings, logarithm of the first, ambiguity, validity.
+DEPTH_CHANNELS = UPSAMPLINGS + 3
 
 #: H and W are padded to a multiple of this: four halvings.
 SIZE_MULTIPLE = 16
@@ -66,7 +63,7 @@ class UNet(nn.Module):
     def forward(
         self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Shares of the candidates (B×3×H×W, sum 1), correction and expected error (B×1×H×W, units of the ambiguity).
+        """Shares of the candidates (B×K×H×W, sum 1), correction and expected error (B×1×H×W, units of the ambiguity).
 
         H, W: multiples of SIZE_MULTIPLE.
         """
@@ -83,11 +80,11 @@ class UNet(nn.Module):
         x = self.middle(skips.pop())
         for enlarge, stage_blocks in zip(self.ups, self.decoder_stages, strict=True):
             x = stage_blocks(enlarge(x) + skips.pop())
-        shares_B3HW = F.pixel_shuffle(self.choice_head(x), 2).float().softmax(1)
+        shares_BKHW = F.pixel_shuffle(self.choice_head(x), 2).float().softmax(1)
         residual_B1HW = F.pixel_shuffle(self.residual_head(x), 2)
         # The error is read off the features, not trained into them: the depth must not suffer for it.
         error_B1HW = F.softplus(F.pixel_shuffle(self.error_head(x.detach()), 2) - 2.0)
-        return shares_B3HW, residual_B1HW, error_B1HW
+        return shares_BKHW, residual_B1HW, error_B1HW
 
 
 class DepthSR(
@@ -123,10 +120,10 @@ class DepthSR(
         """
         height, width = rgb_B3HW.shape[-2:]
         guide = (rgb_B3HW - 0.5) * 2
-        candidates, ambiguity = prior.candidates_B3HW, prior.ambiguity_B1HW
+        candidates, ambiguity = prior.candidates_BKHW, prior.ambiguity_B1HW
         depth_features = torch.cat(
             [
-                candidates.clamp(0, FEATURE_LIMIT),
+                candidates[:, :UPSAMPLINGS].clamp(0, FEATURE_LIMIT),
                 torch.log1p(30 * candidates[:, :1].clamp(min=0)) / 3.5,
                 ambiguity.clamp(0, FEATURE_LIMIT),
                 prior.valid_B1HW,

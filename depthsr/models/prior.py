@@ -12,7 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depthsr.models.guided_upsample import area_guide, joint_bilateral_upsample, point_guide
+from depthsr.models.guided_upsample import area_guide, joint_bilateral_upsample, neighbours, point_guide
+
+#: Ways of upsampling the measurement, the first of Prior.candidates_BKHW, and how many candidates there are in all.
+UPSAMPLINGS = 3
+CANDIDATES = UPSAMPLINGS + 9
 
 #: Of the valid depths, the quantile that is mapped to 1 when the range is unknown. Not the maximum: one wild pixel
 #: must not rescale the frame.
@@ -29,9 +33,10 @@ AMBIGUITY_OF_HOLE = 0.25
 class Prior(NamedTuple):
     """The depth measurement at the RGB's resolution, in units of `scale_m_B`.
 
-    candidates_B3HW  the hole-filled depth, upsampled in three ways between which the network chooses: bilinear (best
-                    where there is no edge), joint bilateral for depth that is a mean over its pixel, and joint
-                    bilateral for depth that samples its pixel's centre.
+    candidates_BKHW  what the network chooses between at each pixel, K = UPSAMPLINGS + 9. First the hole-filled depth
+                    upsampled in three ways: bilinear (best where there is no edge), joint bilateral for depth that is
+                    a mean over its pixel, and joint bilateral for depth that samples its pixel's centre. Then the 3×3
+                    low-resolution pixels around it as they are: at an edge one of them is the surface it lies on.
     ambiguity_B1HW  how far they may be off: spread of the 3×3 low-resolution neighbourhood plus quantisation step,
                     larger in holes. The network's correction is multiplied by it, so where the measurement leaves no
                     doubt the result is the measurement, at any depth and in any unit.
@@ -40,7 +45,7 @@ class Prior(NamedTuple):
     scale_m_B       metres per unit.
     """
 
-    candidates_B3HW: Tensor
+    candidates_BKHW: Tensor
     ambiguity_B1HW: Tensor
     valid_B1HW: Tensor
     condition_B2: Tensor
@@ -110,4 +115,4 @@ def make_prior(
     guided = [joint_bilateral_upsample(x, rgb_B3HW, guide(rgb_B3HW, low_size)) for guide in (area_guide, point_guide)]
     log2_factor = 0.5 * math.log2(max(1.0, size[0] / low_size[0]) * max(1.0, size[1] / low_size[1]))
     condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
-    return Prior(torch.cat([bilinear, *guided], 1), ambiguity, valid, condition_B2, scale_m_B)
+    return Prior(torch.cat([bilinear, *guided, neighbours(x, size)], 1), ambiguity, valid, condition_B2, scale_m_B)

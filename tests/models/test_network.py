@@ -32,7 +32,7 @@ def test_an_untrained_model_gives_the_mean_of_the_candidates(frame, prior_of):
     rgb, depth_m, valid = frame(holes=0.0)
     restored_m, _ = DepthSR(EDGE).infer(rgb, depth_m, valid)
     prior = prior_of(rgb, depth_m, valid)
-    expected_m = prior.candidates_B3HW.mean(1, keepdim=True) * prior.scale_m_B
+    expected_m = prior.candidates_BKHW.mean(1, keepdim=True) * prior.scale_m_B
     torch.testing.assert_close(restored_m, expected_m, rtol=1e-5, atol=1e-5)
 
 

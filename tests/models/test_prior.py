@@ -66,7 +66,7 @@ def test_the_bilinear_candidate_of_a_ramp_is_the_ramp_in_units_of_the_range():
     assert prior.scale_m_B.item() == 20
     # centres of the fine pixels in coarse coordinates; linear inside, constant beyond the outermost centres
     expected = (10 + ((torch.arange(32) + 0.5) / 4 - 0.5).clamp(0, 7)) / 20
-    torch.testing.assert_close(prior.candidates_B3HW[0, 0, 12], expected)
+    torch.testing.assert_close(prior.candidates_BKHW[0, 0, 12], expected)
     assert prior.condition_B2[0, 1].item() == pytest.approx(2 / 4)  # log2(4) / 4
 
 
@@ -102,7 +102,7 @@ def test_candidates_stay_between_the_measurements():
     depth_m = 1 + torch.rand(2, 1, 5, 6)
     valid = torch.ones_like(depth_m, dtype=torch.bool)
     limit = torch.full((2,), 1.0)
-    candidates = make_prior(depth_m, valid, torch.rand(2, 3, 40, 33), torch.zeros(2), limit).candidates_B3HW
+    candidates = make_prior(depth_m, valid, torch.rand(2, 3, 40, 33), torch.zeros(2), limit).candidates_BKHW
     assert candidates.min() >= depth_m.min() - 1e-5
     assert candidates.max() <= depth_m.max() + 1e-5
     assert (candidates[:, 1:] - candidates[:, :1]).abs().amax((0, 2, 3)).min() > 0.01  # three ways, not one

@@ -8,6 +8,8 @@ that `torch.export` and ONNX see.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,6 +39,51 @@ def simple_gate(x_B2CHW: Tensor) -> Tensor:
     """First half of the channels times the second half: NAFNet's replacement of an activation."""
     first_BCHW, second_BCHW = x_B2CHW.chunk(2, dim=1)
     return first_BCHW * second_BCHW
+
+
+class NAFBlockWeights(NamedTuple):
+    """The parameters of one NAFNet block of C channels, shaped and named as in `models.blocks.NAFBlock`.
+
+    Vectors have C values, but conv1_bias, conv2_bias and conv4_bias 2C; beta and gamma are 1×C×1×1.
+    conv1, conv4: 2C×C×1×1; conv2: 2C×1×3×3, depthwise; attention, conv3, conv5: C×C×1×1.
+    """
+
+    norm1_weight: Tensor
+    norm1_bias: Tensor
+    conv1_weight: Tensor
+    conv1_bias: Tensor
+    conv2_weight: Tensor
+    conv2_bias: Tensor
+    attention_weight: Tensor
+    attention_bias: Tensor
+    conv3_weight: Tensor
+    conv3_bias: Tensor
+    norm2_weight: Tensor
+    norm2_bias: Tensor
+    conv4_weight: Tensor
+    conv4_bias: Tensor
+    conv5_weight: Tensor
+    conv5_bias: Tensor
+    beta: Tensor
+    gamma: Tensor
+
+
+def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
+    """Block of "Simple Baselines for Image Restoration" (Chen et al., ECCV 2022, figure 3c).
+
+    Two residual halves: LN, 1×1, depthwise 3×3 (zero padding), gate, channel attention, 1×1, times beta; then LN, 1×1,
+    gate, 1×1, times gamma. The result has x's shape and dtype.
+    """
+    w = weights
+    channels = x_BCHW.shape[1]
+    y = F.conv2d(layer_norm_2d(x_BCHW, w.norm1_weight, w.norm1_bias, eps), w.conv1_weight, w.conv1_bias)
+    y = simple_gate(F.conv2d(y, w.conv2_weight, w.conv2_bias, padding=1, groups=2 * channels))
+    # fp32 mean: at 640×480 a half-precision sum of positive activations overflows.
+    pooled_BC11 = y.mean((2, 3), keepdim=True, dtype=_arithmetic_dtype(y)).to(y.dtype)
+    y = y * F.conv2d(pooled_BC11, w.attention_weight, w.attention_bias)
+    x_BCHW = x_BCHW + F.conv2d(y, w.conv3_weight, w.conv3_bias) * w.beta
+    y = F.conv2d(layer_norm_2d(x_BCHW, w.norm2_weight, w.norm2_bias, eps), w.conv4_weight, w.conv4_bias)
+    return x_BCHW + F.conv2d(simple_gate(y), w.conv5_weight, w.conv5_bias) * w.gamma
 
 
 def _centred(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -36,6 +36,7 @@ class Protocol(str, Enum):
     GDSR_X8_NOISY = "gdsr-x8-noisy"
     GDSR_X16_NOISY = "gdsr-x16-noisy"
     TOF = "tof"
+    CLEAN = "clean"
 
 
 class InputProtocol(str, Enum):

@@ -15,7 +15,8 @@ from depthsr.types import SKY_FLOAT16, UserError
 #: The challenge clips depth here before it is normalised to [0, 1]; the sky lies here too.
 AIS_CLIP_M = 300.0
 AIS_FACTOR = 8
-AIS_STEP_M = 16.0
+AIS_DROPPED_BITS = 4
+AIS_STEP_M = 2.0**AIS_DROPPED_BITS
 #: Per image: additive noise a and multiplicative noise b, in levels, uniform in these ranges.
 AIS_ADDITIVE = (0.016, 0.037)
 AIS_MULTIPLICATIVE = (0.003, 0.019)
@@ -34,6 +35,7 @@ PROTOCOLS = (
     *(f"gdsr-x{factor}" for factor in GDSR_FACTORS),
     *(f"gdsr-x{factor}-noisy" for factor in GDSR_FACTORS),
     "tof",
+    "clean",
 )
 
 
@@ -70,7 +72,7 @@ def remove_sky(depth_m: np.ndarray) -> np.ndarray:
 def ground_truth(depth_m: np.ndarray, protocol: str) -> np.ndarray:
     """What a protocol's result is scored against: H×W float32 metres, NaN where not scored.
 
-    ais, gdsr: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored.
+    ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored.
     """
     _check(protocol)
     return remove_sky(depth_m) if protocol == "tof" else clip_sky(depth_m)
@@ -83,19 +85,21 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
     gdsr-xN    antialiased bicubic ÷N of the depth clipped at 300 m, as in guided depth super-resolution papers.
     gdsr-xN-noisy  the same with Gaussian noise of 2 % of the depth.
     tof        area mean ÷4 (flying pixels at edges), noise growing with distance, dropped edges, holes, 1 mm steps.
+    clean      nothing is lost but what lies beyond 300 m: whatever a method does to such a map is damage.
 
     Raises UserError for an unknown protocol or a map smaller than the factor.
     """
     _check(protocol)
-    rng = np.random.default_rng(seed)
     if protocol == "ais":
-        levels = ais_levels(depth_m, rng)
-        return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, protocol)
+        return degrade_ais(depth_m, seed=seed)
+    rng = np.random.default_rng(seed)
     if protocol == "tof":
         low_m = tof(depth_m, TOF_FACTOR, rng)
         return Degraded(low_m, low_m, TOF_STEP_M, None, protocol)
-    factor = int(protocol.split("-")[1][1:])
     clipped_m = clip_sky(depth_m)
+    if protocol == "clean":
+        return Degraded(clipped_m, clipped_m, 0.0, None, protocol)
+    factor = int(protocol.split("-")[1][1:])
     low_m = resample_masked(clipped_m, low_size(clipped_m, factor), "bicubic")
     low_m = np.maximum(low_m, np.nanmin(clipped_m))  # the cubic kernel undershoots at edges, below zero even
     if protocol.endswith("noisy"):
@@ -112,27 +116,57 @@ def low_size(depth_HW: np.ndarray, factor: float) -> tuple[int, int]:
     return size
 
 
-def ais_levels(depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def degrade_ais(
+    depth_m: np.ndarray,
+    *,
+    seed: int,
+    factor: int = AIS_FACTOR,
+    dropped_bits: int = AIS_DROPPED_BITS,
+    noise: float = 1.0,
+) -> Degraded:
+    """The challenge's law, milder or harsher where an argument departs from the challenge's own (see `ais_levels`).
+
+    dropped_bits  levels are 2^dropped_bits metres; 0 = whole metres are kept.
+
+    The noise of two calls with one seed and factor differs only in its strength. Raises UserError as `degrade` does.
+    """
+    step_m = 2.0**dropped_bits
+    levels = ais_levels(depth_m, np.random.default_rng(seed), factor=factor, step_m=step_m, noise=noise)
+    return Degraded(levels, dequantise_ais(levels, step_m), step_m, AIS_CLIP_M, "ais")
+
+
+def ais_levels(
+    depth_m: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    factor: int = AIS_FACTOR,
+    step_m: float = AIS_STEP_M,
+    noise: float = 1.0,
+) -> np.ndarray:
     """The challenge's low-resolution depth, h×w float32 levels of 16 m, decoded from its samples.
 
     d = HR[4::8, 4::8]; q = floor(d / 16); max(0, q (1 + b n1) + a n2), n1 and n2 normal and independent a pixel.
     HR is float16 in the challenge with 65504 for the sky. No value is transmitted as level 0.
+
+    factor  of the shrinking, each way.
+    step_m  metres of a level.
+    noise   multiplies a and b, which are in levels: with a smaller step the same noise is less in metres.
     """
-    low_m = centre_sample(np.asarray(depth_m, np.float32), low_size(depth_m, AIS_FACTOR))
+    low_m = centre_sample(np.asarray(depth_m, np.float32), low_size(depth_m, factor))
     low_m = np.where(np.isnan(low_m), 0.0, np.clip(low_m, 0.0, SKY_FLOAT16))
-    levels = np.floor(low_m / AIS_STEP_M)
-    additive, multiplicative = rng.uniform(*AIS_ADDITIVE), rng.uniform(*AIS_MULTIPLICATIVE)
+    levels = np.floor(low_m / step_m)
+    additive, multiplicative = noise * rng.uniform(*AIS_ADDITIVE), noise * rng.uniform(*AIS_MULTIPLICATIVE)
     noisy = levels * (1 + multiplicative * rng.standard_normal(levels.shape))
     return np.maximum(0.0, noisy + additive * rng.standard_normal(levels.shape)).astype(np.float32)
 
 
-def dequantise_ais(levels_hw: np.ndarray) -> np.ndarray:
-    """Challenge levels back to metres: the middle of each level, clipped at 300. NaN and negative become no value.
+def dequantise_ais(levels_hw: np.ndarray, step_m: float = AIS_STEP_M) -> np.ndarray:
+    """Levels back to metres: the middle of each level, clipped at 300. NaN and negative become no value.
 
     The clip comes before any interpolation, or one sky pixel (level 4094) would bleed over its neighbours.
     """
     levels = np.asarray(levels_hw, np.float32)
-    middle_m = np.minimum(np.rint(levels) * AIS_STEP_M + AIS_STEP_M / 2, AIS_CLIP_M)
+    middle_m = np.minimum(np.rint(levels) * step_m + step_m / 2, AIS_CLIP_M)
     return np.where(np.isnan(levels) | (levels < 0), np.nan, middle_m).astype(np.float32)
 
 

@@ -10,7 +10,9 @@ from depthsr.data.degrade import (
     PROTOCOLS,
     add_noise,
     ais_levels,
+    clip_sky,
     degrade,
+    degrade_ais,
     dequantise_ais,
     ground_truth,
     punch_holes,
@@ -36,7 +38,7 @@ def test_a_seed_decides_everything(depth_m, protocol):
     first, again, other = (degrade(depth_m, protocol, seed=seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.raw, again.raw)
     assert first.raw.dtype == first.depth_m.dtype == np.float32
-    deterministic = protocol in ("gdsr-x4", "gdsr-x8", "gdsr-x16")
+    deterministic = protocol in ("gdsr-x4", "gdsr-x8", "gdsr-x16", "clean")
     assert np.array_equal(first.raw, other.raw, equal_nan=True) == deterministic
 
 
@@ -62,6 +64,37 @@ def test_ais_law(depth_m):
     )
     zero = quotient == 0
     assert 0.4 < (residuals[:, zero] == 0).mean() < 0.6  # half of the noise is cut off at 0
+
+
+@pytest.mark.parametrize(("factor", "dropped_bits", "noise"), [(8, 4, 1.0), (4, 0, 0.5), (16, 6, 4.0), (3, 2, 0.0)])
+def test_ais_law_with_other_numbers(depth_m, factor, dropped_bits, noise):
+    """The formula written out, with the draws in their order: two uniform, then the two fields of normal numbers."""
+    poor = degrade_ais(depth_m, seed=5, factor=factor, dropped_bits=dropped_bits, noise=noise)
+    step_m = 2**dropped_bits
+    rng = np.random.default_rng(5)
+    a, b = rng.uniform(0.016, 0.037), rng.uniform(0.003, 0.019)
+    rows, columns = ((np.arange(n // factor) + 0.5) * factor * n / (n // factor * factor) for n in depth_m.shape)
+    sampled = np.clip(depth_m[rows.astype(int)[:, None], columns.astype(int)], 0, 65504)
+    levels = np.floor(sampled / step_m)
+    n1, n2 = (rng.standard_normal(levels.shape) for _ in range(2))
+    expected = np.maximum(0, levels * (1 + noise * b * n1) + noise * a * n2)
+    np.testing.assert_allclose(poor.raw, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(poor.depth_m, np.minimum(np.rint(expected) * step_m + step_m / 2, 300), rtol=1e-6)
+    assert (poor.quantisation_step_m, poor.max_depth_m, poor.protocol) == (step_m, 300, "ais")
+
+
+def test_the_challenges_own_numbers_are_the_default(depth_m):
+    np.testing.assert_array_equal(
+        degrade(depth_m, "ais", seed=2).raw, degrade_ais(depth_m, seed=2, factor=8, dropped_bits=4, noise=1).raw
+    )
+
+
+def test_clean_depth_loses_nothing_but_the_far_end(depth_m):
+    depth_m[5, 5], depth_m[460, 3] = np.nan, 0
+    poor = degrade(depth_m, "clean", seed=0)
+    np.testing.assert_array_equal(poor.depth_m, clip_sky(depth_m))
+    np.testing.assert_array_equal(poor.depth_m, ground_truth(depth_m, "clean"))
+    assert (poor.quantisation_step_m, poor.max_depth_m) == (0, None)
 
 
 def test_ais_dequantisation_is_within_half_a_level(depth_m):

@@ -11,7 +11,7 @@ from depthsr.models.baselines import BASELINES, EDGE_AWARE
 from depthsr.models.baselines.fast_global_smoother import fast_global_smoother, smooth
 from depthsr.models.baselines.guided_filter import guided_filter, linear_coefficients, window_coefficients
 from depthsr.models.baselines.joint_bilateral import joint_bilateral
-from depthsr.models.baselines.resample import bicubic, bilinear, fill_holes, nearest
+from depthsr.models.baselines.resample import bicubic, bilinear, fill_holes, median_of_measured, nearest
 from depthsr.models.baselines.settings import SETTINGS, settings_for
 
 # cv2.ximgproc comes with opencv-contrib-python only, which this package does not depend on
@@ -122,15 +122,17 @@ def test_settings_for_every_protocol() -> None:
     assert set(SETTINGS) == set(EDGE_AWARE)
     rgb, depth_m = random_pair((32, 48), (4, 6))
     for name, method in EDGE_AWARE.items():
-        assert set(SETTINGS[name]) == set(PROTOCOLS)
-        for protocol in PROTOCOLS:
+        assert set(SETTINGS[name]) == set(PROTOCOLS) - {"clean"}
+        for protocol in SETTINGS[name]:
             expected = method(rgb, depth_m, **SETTINGS[name][protocol])
             np.testing.assert_array_equal(BASELINES[name](rgb, depth_m, protocol), expected)
 
 
 def test_settings_of_an_unknown_degradation_go_by_scale() -> None:
     for scale, factor in ((1, 4), (5, 4), (6, 8), (8, 8), (11, 8), (12, 16), (40, 16)):
-        assert settings_for("joint_bilateral", None, scale) is SETTINGS["joint_bilateral"][f"gdsr-x{factor}-noisy"]
+        for protocol in (None, "clean"):
+            expected = SETTINGS["joint_bilateral"][f"gdsr-x{factor}-noisy"]
+            assert settings_for("joint_bilateral", protocol, scale) is expected
 
 
 # --- interpolation -----------------------------------------------------------------------------------------------
@@ -172,6 +174,28 @@ def test_bicubic_reproduces_quadratics() -> None:
     result = bicubic(np.zeros((84, 80, 3), np.float32), quadratic(y, x).astype(np.float32))
     inside = slice(14, -14), slice(10, -10)
     np.testing.assert_allclose(result[inside], quadratic(fine_y, fine_x)[inside], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(19, 23), (1, 7), (5, 1), (2, 2)])
+def test_median_equals_numpys_over_what_was_measured(size: tuple[int, int]) -> None:
+    _, depth_m = random_pair((1, 1), size)
+    holed = with_holes(depth_m, share=0.4)
+    median = median_of_measured(holed)
+    for y, x in np.ndindex(size):
+        if not (np.isfinite(holed[y, x]) and holed[y, x] > 0):
+            assert np.isnan(median[y, x])
+            continue
+        window = holed[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        assert median[y, x] == pytest.approx(np.median(window[np.isfinite(window) & (window > 0)]), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bilinear", "joint_bilateral"])
+def test_a_wild_pixel_is_gone_after_the_median(name: str) -> None:
+    rgb, _ = random_pair((40, 56), (5, 7))
+    depth_m = np.full((5, 7), 3.0, np.float32)
+    depth_m[2, 4] = 80.0
+    np.testing.assert_allclose(BASELINES[f"median_{name}"](rgb, depth_m, "ais"), 3.0, rtol=1e-6)
+    assert BASELINES[name](rgb, depth_m, "ais").max() > 20
 
 
 # --- guided filter -----------------------------------------------------------------------------------------------

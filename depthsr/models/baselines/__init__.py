@@ -19,7 +19,7 @@ import numpy as np
 from depthsr.models.baselines.fast_global_smoother import fast_global_smoother
 from depthsr.models.baselines.guided_filter import guided_filter
 from depthsr.models.baselines.joint_bilateral import joint_bilateral
-from depthsr.models.baselines.resample import bicubic, bilinear, nearest
+from depthsr.models.baselines.resample import bicubic, bilinear, median_of_measured, nearest
 from depthsr.models.baselines.settings import settings_for
 
 __all__ = ["BASELINES", "EDGE_AWARE", "INTERPOLATIONS"]
@@ -48,7 +48,17 @@ def _with_settings(name: str, method: Callable) -> Callable:
     return baseline
 
 
+def _on_median(baseline: Callable) -> Callable:
+    """The same method on the measurement's 3×3 median: what one would try first against noise and wild pixels."""
+
+    def of_median(rgb_HW3: np.ndarray, depth_m_hw: np.ndarray, protocol: str | None = None) -> np.ndarray:
+        return baseline(rgb_HW3, median_of_measured(depth_m_hw), protocol)
+
+    return of_median
+
+
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
     **{name: _without_settings(method) for name, method in INTERPOLATIONS.items()},
     **{name: _with_settings(name, method) for name, method in EDGE_AWARE.items()},
 }
+BASELINES |= {f"median_{name}": _on_median(BASELINES[name]) for name in ("bilinear", "joint_bilateral")}

@@ -1,4 +1,5 @@
-"""Interpolation of a low-resolution depth map: nearest, bilinear, bicubic; holes filled from the nearest measurement.
+"""Interpolation of a low-resolution depth map: nearest, bilinear, bicubic; holes filled from the nearest measurement;
+the median of what was measured around a pixel.
 
 Both grids cover the same field of view, so pixel i of n lies at (i + 0.5) / n of the side (half-pixel convention).
 """
@@ -77,6 +78,22 @@ def bicubic(rgb_HW3: np.ndarray, depth_m_hw: np.ndarray) -> np.ndarray:
     """Cubic convolution (Keys 1981, a = -1/2) to the RGB's size, kept within the input's range; H×W float32 metres."""
     filled = fill_holes(depth_m_hw)
     return np.clip(_separable(filled, rgb_HW3.shape[:2], _keys, support=2), filled.min(), filled.max())
+
+
+def median_of_measured(depth_m_hw: np.ndarray) -> np.ndarray:
+    """Each measurement becomes the median of those in the 3×3 pixels around it; h×w float32, NaN = no value.
+
+    Pixels without a value get none, and of an even number of measurements the median is the mean of the middle two.
+    """
+    valid_hw = has_value(depth_m_hw)
+    padded = np.pad(np.where(valid_hw, depth_m_hw, np.inf).astype(np.float32), 1, constant_values=np.inf)
+    windows_hw9 = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*depth_m_hw.shape, 9)
+    sorted_n9 = np.sort(windows_hw9[valid_hw], axis=-1)  # inf, where nothing was measured, comes last
+    measured = np.isfinite(sorted_n9).sum(-1)
+    middle = np.stack(((measured - 1) // 2, measured // 2), axis=-1)
+    median_hw = np.full(depth_m_hw.shape, np.nan, np.float32)
+    median_hw[valid_hw] = np.take_along_axis(sorted_n9, middle, axis=-1).mean(-1)
+    return median_hw
 
 
 def interpolate(values_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:

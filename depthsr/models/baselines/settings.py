@@ -43,8 +43,11 @@ SETTINGS: dict[str, dict[str, dict]] = {
 
 
 def settings_for(method: str, protocol: str | None, scale: float) -> dict:
-    """Keyword settings of a method for a protocol; None: those for noisy depth at the nearest of ×4, ×8, ×16."""
-    if protocol is None:
+    """Keyword settings of a method for a protocol.
+
+    For None (unknown) and "clean" (nothing to tune on): those for noisy depth at the nearest of ×4, ×8, ×16.
+    """
+    if protocol in (None, "clean"):
         factor = min((4, 8, 16), key=lambda factor: abs(math.log(factor / scale)))
         protocol = f"gdsr-x{factor}-noisy"
     return SETTINGS[method][protocol]

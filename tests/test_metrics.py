@@ -21,6 +21,7 @@ def test_values_worked_out_by_hand() -> None:
     assert scores["rmse"] == pytest.approx(np.sqrt((0.04 + 1 + 16) / 3))
     assert scores["mae"] == pytest.approx((0.2 + 1 + 4) / 3)
     assert scores["abs_rel"] == pytest.approx((0.2 + 0.5 + 1) / 3)
+    assert scores["median_rel"] == pytest.approx(0.5)
     assert scores["delta1"] == pytest.approx(1 / 3)
     assert scores["edge_rmse"] == pytest.approx(scores["rmse"])  # every scored pixel is within two of an edge
 
@@ -34,7 +35,8 @@ def test_delta1_counts_from_both_sides_and_never_counts_non_positive() -> None:
 def test_a_perfect_prediction() -> None:
     truth = random_truth()
     scores = metrics.score(truth, truth)
-    assert scores == {"rmse": 0, "mae": 0, "abs_rel": 0, "delta1": 1, "edge_rmse": 0, "boundary_f1": 1}
+    perfect = {"delta1": 1, "boundary_f1": 1}
+    assert scores == {name: perfect.get(name, 0) for name in metrics.METRICS}
 
 
 def test_unscored_pixels_do_not_count() -> None:
@@ -43,7 +45,7 @@ def test_unscored_pixels_do_not_count() -> None:
     hidden = np.random.default_rng(5).random(truth.shape) < 0.3
     holed = np.where(hidden, NAN, truth)
     spoiled = np.where(hidden, NAN, depth)
-    for name in ("rmse", "mae", "abs_rel", "delta1", "edge_rmse", "boundary_f1"):
+    for name in metrics.METRICS:
         assert metrics.METRICS[name](spoiled, holed) == pytest.approx(metrics.METRICS[name](depth, holed)), name
     kept = ~hidden
     assert metrics.rmse(depth, holed) == pytest.approx(np.sqrt(np.mean((depth[kept] - truth[kept]) ** 2)), rel=1e-6)
@@ -54,9 +56,9 @@ def test_units() -> None:
     truth = random_truth()
     depth = truth * np.random.default_rng(6).uniform(0.7, 1.4, truth.shape)
     metres, centimetres = metrics.score(depth, truth), metrics.score(100 * depth, 100 * truth)
-    for name in ("rmse", "mae", "edge_rmse"):
+    for name in ("rmse", "mae", "edge_rmse", "rmse_border6"):
         assert centimetres[name] == pytest.approx(100 * metres[name], rel=1e-5)
-    for name in ("abs_rel", "delta1", "boundary_f1"):
+    for name in ("abs_rel", "median_rel", "delta1", "boundary_f1"):
         assert centimetres[name] == pytest.approx(metres[name], rel=1e-3)
 
 
@@ -65,6 +67,35 @@ def test_rmse_is_never_below_mae() -> None:
         truth = random_truth(seed=seed)
         depth = random_truth(seed=100 + seed)
         assert metrics.rmse(depth, truth) >= metrics.mae(depth, truth)
+
+
+def test_the_border_of_six_pixels_does_not_count() -> None:
+    truth = random_truth((15, 20))
+    depth = truth + 100
+    depth[6:9, 6:14] = truth[6:9, 6:14] + 2
+    depth[7, 9] = truth[7, 9] - 7
+    assert metrics.rmse_border6(depth, truth) == pytest.approx(np.sqrt((23 * 4 + 49) / 24), rel=1e-5)
+    assert np.isnan(metrics.rmse_border6(depth[:12], truth[:12]))
+
+
+def test_ranges_part_the_pixels_by_their_true_depth() -> None:
+    truth = np.array([[1.0, 4.99, 5.0, 19.0, 20.0, 80.0, NAN]])
+    depth = truth + np.array([[3.0, 4.0, 1.0, 1.0, -6.0, 8.0, 9.0]])
+    ranges = metrics.rmse_by_range(depth, truth, (5, 20))
+    assert list(ranges) == ["rmse_under_5m", "rmse_5_to_20m", "rmse_from_20m"]
+    assert ranges["rmse_under_5m"] == pytest.approx(np.sqrt((9 + 16) / 2))
+    assert ranges["rmse_5_to_20m"] == pytest.approx(1)
+    assert ranges["rmse_from_20m"] == pytest.approx(np.sqrt((36 + 64) / 2))
+    assert np.isnan(metrics.rmse_by_range(depth, truth, (16, 300))["rmse_from_300m"])
+    assert metrics.rmse_by_range(depth, truth, ()) == {}
+
+
+def test_ranges_add_up_to_the_whole() -> None:
+    """Squared errors of the ranges, weighted by their pixels, are those of the frame."""
+    truth, depth = random_truth(seed=8), random_truth(seed=9)
+    near, far = metrics.rmse_by_range(depth, truth, (16,)).values()
+    share = np.mean(truth < 16)
+    assert share * near**2 + (1 - share) * far**2 == pytest.approx(metrics.rmse(depth, truth) ** 2)
 
 
 def test_edge_zone_of_a_step() -> None:
@@ -106,11 +137,33 @@ def test_boundary_f1_weights_the_ratios() -> None:
     assert (ratios < 1.15).sum() == 5
 
 
+def test_boundary_f1_equals_its_definition_pair_by_pair() -> None:
+    """Every ordered pair at every ratio, in plain loops; most pairs of these maps have no boundary."""
+    rng = np.random.default_rng(12)
+    truth = np.exp(rng.normal(0, 0.08, (13, 9)))
+    depth = truth * np.exp(rng.normal(0, 0.05, truth.shape))
+    truth[rng.random(truth.shape) < 0.1] = NAN
+    scores, weights = [], []
+    for ratio in np.linspace(1.05, 1.25, 10):
+        hits = of_truth = of_depth = 0
+        for y, x in np.ndindex(truth.shape):
+            for i, j in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
+                if not (0 <= i < 13 and 0 <= j < 9) or np.isnan(truth[y, x] + truth[i, j]):
+                    continue
+                a, b = truth[i, j] > ratio * truth[y, x], depth[i, j] > ratio * depth[y, x]
+                hits, of_truth, of_depth = hits + (a and b), of_truth + a, of_depth + b
+        precision, recall = hits / of_depth, hits / of_truth
+        scores.append(2 * precision * recall / (precision + recall) if hits else 0)
+        weights.append(ratio)
+    assert 0.1 < np.average(scores, weights=weights) < 0.9
+    assert metrics.boundary_f1(depth, truth) == pytest.approx(np.average(scores, weights=weights))
+
+
 def test_nothing_scored_is_nan_and_left_out_of_the_mean() -> None:
-    nothing = np.full((4, 4), NAN)
-    empty = metrics.score(random_truth((4, 4)), nothing)
+    nothing = np.full((14, 15), NAN)
+    empty = metrics.score(random_truth((14, 15)), nothing)
     assert all(np.isnan(value) for value in empty.values())
-    truth = random_truth((4, 4))
+    truth = random_truth((14, 15))
     full = metrics.score(truth + 2, truth)
     mean = metrics.mean_over_frames([empty, full, metrics.score(truth + 4, truth)])
     assert mean["rmse"] == pytest.approx(3)

@@ -77,6 +77,35 @@ template <typename T>
 void sobel_l1_loss_backward(float grad_out, DepthPair<T> pair, double l1_weight, double gradient_weight, T* grad_pred,
                             ParallelFor parallel_for);
 
+// Images in NHWC order: element (b, y, x, c) lies at ((b * height + y) * width + x) * channels + c.
+struct Image {
+  std::int64_t batch;
+  std::int64_t height;
+  std::int64_t width;
+  std::int64_t channels;
+
+  std::int64_t elements() const { return batch * height * width * channels; }
+};
+
+// The parameters of one NAFNet block of C channels, contiguous, as depthsr/ops/reference.py's NAFBlockWeights.
+struct NafBlockWeights {
+  const float *norm1_weight, *norm1_bias;
+  const float *conv1_weight, *conv1_bias;
+  const float *conv2_weight, *conv2_bias;
+  const float *attention_weight, *attention_bias;
+  const float *conv3_weight, *conv3_bias;
+  const float *norm2_weight, *norm2_bias;
+  const float *conv4_weight, *conv4_bias;
+  const float *conv5_weight, *conv5_bias;
+  const float *beta, *gamma;
+};
+
+// Channels: a multiple of 8. `out` may be x.
+void naf_block(const float* x, const NafBlockWeights& weights, float eps, Image image, float* out,
+               ParallelFor parallel_for);
+void naf_block(const BFloat16* x, const NafBlockWeights& weights, float eps, Image image, BFloat16* out,
+               ParallelFor parallel_for);
+
 namespace cuda {
 
 // Pointers are to device memory. Work is queued on `stream`, a cudaStream_t, and not waited for. Throws

@@ -1,0 +1,18 @@
+// One instruction set's table of fused kernels: included once by each isa_*.cpp.
+#pragma once
+
+#include "joint_bilateral_row.h"
+#include "naf_block.h"
+
+namespace depthsr::DEPTHSR_ISA {
+
+constexpr FusedKernels table(const char* name) {
+  return {
+      .name = name,
+      .naf_block = naf_block<float>,
+      .naf_block_bf16 = naf_block<BFloat16>,
+      .joint_bilateral_row = joint_bilateral_row,
+  };
+}
+
+}  // namespace depthsr::DEPTHSR_ISA

@@ -1,0 +1,48 @@
+// The fused kernels exist once for every instruction set; which table of them runs is decided when it is first asked for.
+#pragma once
+
+#include <cstdint>
+
+#include "depthsr/kernels.h"
+
+namespace depthsr {
+
+struct PackedNetwork;
+
+// One fine row of joint bilateral upsampling. Every pointer but coarse[k] is to `width` values.
+struct JointBilateralRow {
+  std::int64_t width;
+  const float* guide[3];
+  const float* coarse[3];  // three coarse rows; of each, at three columns, value and guide: 12 × width
+  float row_weight[3];
+  const float* column_weight[3];
+  float colour_factor;  // weight: exp(colour_factor · squared colour difference) + floor
+  float floor;
+  float* out;
+};
+
+// One instruction set's kernels. See kernels.h and network.h for what they compute.
+struct FusedKernels {
+  const char* name;
+  void (*naf_block)(const float* x, const NafBlockWeights& weights, float eps, Image image, float* out,
+                    ParallelFor parallel_for);
+  void (*naf_block_bf16)(const BFloat16* x, const NafBlockWeights& weights, float eps, Image image, BFloat16* out,
+                         ParallelFor parallel_for);
+  void (*joint_bilateral_row)(const JointBilateralRow& row);
+};
+
+extern const FusedKernels PORTABLE_KERNELS;
+#if defined(__x86_64__)
+extern const FusedKernels AVX2_KERNELS;
+extern const FusedKernels AVX512_KERNELS;
+#endif
+
+// The table for this processor.
+const FusedKernels& fused_kernels();
+
+// Memory of the calling thread, at least `floats` long, 64-byte aligned, kept for the next call. The two slots are
+// for a whole frame (asked for outside of parallel loops) and for one range of a loop (asked for inside).
+enum class Scratch { FRAME, RANGE };
+float* scratch(Scratch slot, std::int64_t floats);
+
+}  // namespace depthsr

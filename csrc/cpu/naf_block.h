@@ -1,0 +1,374 @@
+// A NAFNet block in two passes over memory, because channel attention needs the mean of the whole frame between them:
+//   1. LN, 1×1, depthwise 3×3, gate, partial sums of the mean: reads x, writes y. In tiles, with three rows of the
+//      1×1's result in cache; the tile's border is computed twice.
+//   2. 1×1 of the attended y, residual, LN, 1×1, gate, 1×1, residual: reads x and y, writes the result. In short runs of
+//      pixels that stay in cache from the first product to the last.
+// Folded into the weights, exactly: LN's gain and bias into the 1×1 after it, attention into conv3, beta and gamma into
+// the convolutions before them.
+#pragma once
+
+#include "gemm.h"
+#include "isa.h"
+
+namespace depthsr::DEPTHSR_ISA {
+
+// Weights of a block as the passes read them. Vectors of 2C values have their halves `stride` apart.
+struct PackedNafBlock {
+  std::int64_t channels;
+  std::int64_t stride;       // channels rounded up to a whole panel
+  const float* expand;       // conv1 after norm1: C -> 2 · stride
+  const float* expand_bias;
+  const float* depthwise;    // conv2: 9 taps of 2 · stride
+  const float* depthwise_bias;
+  const float* ffn;          // conv4 after norm2: C -> 2 · stride
+  const float* ffn_bias;
+  const float* shrink;       // conv5 times gamma: C -> C
+  const float* shrink_bias;
+  const float* project_bias;  // conv3's bias times beta; its weights depend on the frame (attended_projection)
+};
+
+DEPTHSR_INLINE std::int64_t packed_naf_block_size(std::int64_t channels) {
+  const std::int64_t stride = round_up(channels, PANEL);
+  return 2 * packed_size(2 * stride, channels) + packed_size(channels, channels) + (2 + 18 + 2 + 2 + 1 + 1) * stride;
+}
+
+// Packs the convolution C -> 2C whose input is a LayerNorm's result, with that LayerNorm's gain and bias folded in.
+DEPTHSR_INLINE void pack_after_norm(std::int64_t channels, const float* weight, const float* bias, const float* gain,
+                                    const float* offset, float* packed, float* packed_bias) {
+  const std::int64_t stride = round_up(channels, PANEL);
+  for (std::int64_t half = 0; half < 2; ++half) {
+    const float* rows = weight + half * channels * channels;
+    pack(channels, channels, packed + half * packed_size(channels, channels),
+         [&](std::int64_t n, std::int64_t k) { return rows[n * channels + k] * gain[k]; });
+    for (std::int64_t n = 0; n < stride; ++n) {
+      float total = 0.0f;
+      if (n < channels) {
+        total = bias[half * channels + n];
+        for (std::int64_t k = 0; k < channels; ++k) total += rows[n * channels + k] * offset[k];
+      }
+      packed_bias[half * stride + n] = total;
+    }
+  }
+}
+
+DEPTHSR_INLINE PackedNafBlock pack_naf_block(const NafBlockWeights& w, std::int64_t channels, float* memory) {
+  const std::int64_t stride = round_up(channels, PANEL);
+  const auto take = [&memory](std::int64_t floats) {
+    float* here = memory;
+    memory += floats;
+    return here;
+  };
+  float* expand = take(packed_size(2 * stride, channels));
+  float* ffn = take(packed_size(2 * stride, channels));
+  float* shrink = take(packed_size(channels, channels));
+  float* expand_bias = take(2 * stride);
+  float* depthwise = take(18 * stride);
+  float* depthwise_bias = take(2 * stride);
+  float* ffn_bias = take(2 * stride);
+  float* shrink_bias = take(stride);
+  float* project_bias = take(stride);
+  pack_after_norm(channels, w.conv1_weight, w.conv1_bias, w.norm1_weight, w.norm1_bias, expand, expand_bias);
+  pack_after_norm(channels, w.conv4_weight, w.conv4_bias, w.norm2_weight, w.norm2_bias, ffn, ffn_bias);
+  pack(channels, channels, shrink,
+       [&](std::int64_t n, std::int64_t k) { return w.conv5_weight[n * channels + k] * w.gamma[n]; });
+  for (std::int64_t c = 0; c < stride; ++c) {
+    const bool exists = c < channels;
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const std::int64_t from = half * channels + c;
+      depthwise_bias[half * stride + c] = exists ? w.conv2_bias[from] : 0.0f;
+      for (std::int64_t tap = 0; tap < 9; ++tap)
+        depthwise[tap * 2 * stride + half * stride + c] = exists ? w.conv2_weight[from * 9 + tap] : 0.0f;
+    }
+    shrink_bias[c] = exists ? w.conv5_bias[c] * w.gamma[c] : 0.0f;
+    project_bias[c] = exists ? w.conv3_bias[c] * w.beta[c] : 0.0f;
+  }
+  return {channels, stride, expand, expand_bias, depthwise, depthwise_bias, ffn, ffn_bias, shrink, shrink_bias,
+          project_bias};
+}
+
+// conv3 times beta on y times attention(mean of y), as one packed matrix.
+DEPTHSR_INLINE void attended_projection(const NafBlockWeights& w, std::int64_t channels, const float* mean,
+                                        float* attention, float* packed) {
+  for (std::int64_t n = 0; n < channels; ++n) {
+    attention[n] = w.attention_bias[n];
+    for (std::int64_t k = 0; k < channels; ++k) attention[n] += w.attention_weight[n * channels + k] * mean[k];
+  }
+  pack(channels, channels, packed, [&](std::int64_t n, std::int64_t k) {
+    return w.conv3_weight[n * channels + k] * w.beta[n] * attention[k];
+  });
+}
+
+// (x - mean) / sqrt(variance + eps) of one pixel's channels. The variance is taken around the mean.
+template <typename T>
+DEPTHSR_INLINE void normalise(const T* x, std::int64_t channels, float eps, float* out) {
+  V total{};
+  for (std::int64_t c = 0; c < channels; c += LANES) total += load(x + c, channels - c);
+  const V mean = splat(sum(total) / static_cast<float>(channels));
+  V squares{};
+  for (std::int64_t c = 0; c < channels; c += LANES) {
+    const V centred = load(x + c, channels - c) - mean;
+    if (channels - c < LANES) {  // the lanes beyond the last channel hold -mean
+      float lanes[LANES];
+      store(lanes, centred);
+      for (std::int64_t lane = channels - c; lane < LANES; ++lane) lanes[lane] = 0.0f;
+      squares += load(lanes) * load(lanes);
+    } else {
+      squares += centred * centred;
+    }
+  }
+  const V scale = splat(1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(channels) + eps));
+  for (std::int64_t c = 0; c < channels; c += LANES)
+    store(out + c, (load(x + c, channels - c) - mean) * scale, channels - c);
+}
+
+// --- pass 1 -------------------------------------------------------------------------------------------------------
+
+// Tiles of a frame. The first pass holds three rows of (columns + 2) · 2C floats in cache.
+struct Tiles {
+  std::int64_t rows, columns;   // of a tile
+  std::int64_t down, across;    // tiles in a frame
+
+  std::int64_t count() const { return down * across; }
+};
+
+DEPTHSR_INLINE Tiles tiles_of(Image image) {
+  const std::int64_t cache_floats = 8192;  // 32 KiB: the first-level cache of every processor in question
+  const std::int64_t fits = cache_floats / (6 * round_up(image.channels, PANEL));
+  const std::int64_t widest = max(min(fits, 96), 24) / 6 * 6 - 2;
+  const std::int64_t across = (image.width + widest - 1) / widest;
+  const std::int64_t tallest = max(min(image.height / 4, 48), 16);
+  const std::int64_t down = (image.height + tallest - 1) / tallest;
+  return {(image.height + down - 1) / down, (image.width + across - 1) / across, down, across};
+}
+
+// One row of conv1(norm1(x)) for columns first..last-1, zero outside of the frame, 2 · stride floats a pixel.
+template <typename T>
+DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock& block, float eps, Image image, std::int64_t row,
+                                 std::int64_t first, std::int64_t last, float* normalised, float* out) {
+  const std::int64_t pixel = 2 * block.stride;
+  const std::int64_t begin = max(first, 0), end = min(last, image.width);
+  if (row < 0 || row >= image.height) {
+    std::memset(out, 0, (last - first) * pixel * sizeof(float));
+    return;
+  }
+  if (begin > first) std::memset(out, 0, (begin - first) * pixel * sizeof(float));
+  if (end < last) std::memset(out + (end - first) * pixel, 0, (last - end) * pixel * sizeof(float));
+  const T* pixels = x + (row * image.width + begin) * image.channels;
+  for (std::int64_t i = 0; i < end - begin; ++i)
+    normalise(pixels + i * image.channels, image.channels, eps, normalised + i * block.stride);
+  float* expanded = out + (begin - first) * pixel;
+  const Rows rows{normalised, block.stride, image.channels};
+  for (std::int64_t column = 0; column < pixel; column += PANEL) {
+    const float* bias = block.expand_bias + column;
+    gemm(rows, end - begin, block.expand + column * image.channels, 0, [&](std::int64_t m, const V* sums) {
+      for (int v = 0; v < PANEL_VECTORS; ++v)
+        store(expanded + m * pixel + column + v * LANES, sums[v] + load(bias + v * LANES));
+    });
+  }
+}
+
+// Gate of the depthwise 3×3 of one row: rows[0..2] start one column left of the first result. Adds to the sums of y.
+template <int PIXELS, typename T>
+DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const PackedNafBlock& block, std::int64_t channel,
+                                    T* out, V& total) {
+  const std::int64_t pixel = 2 * block.stride, channels = block.channels;
+  V first[PIXELS], second[PIXELS];
+#pragma GCC unroll 4
+  for (int i = 0; i < PIXELS; ++i) {
+    first[i] = load(block.depthwise_bias + channel);
+    second[i] = load(block.depthwise_bias + block.stride + channel);
+  }
+#pragma GCC unroll 9
+  for (int tap = 0; tap < 9; ++tap) {
+    const float* weights = block.depthwise + tap * pixel + channel;
+    const V first_weight = load(weights), second_weight = load(weights + block.stride);
+    const float* inputs = rows[tap / 3] + tap % 3 * pixel + channel;
+#pragma GCC unroll 4
+    for (int i = 0; i < PIXELS; ++i) {
+      first[i] += load(inputs + i * pixel) * first_weight;
+      second[i] += load(inputs + i * pixel + block.stride) * second_weight;
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < PIXELS; ++i) {
+    const V gated = first[i] * second[i];
+    total += gated;
+    store(out + i * channels + channel, gated, channels - channel);
+  }
+}
+
+template <typename T>
+DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const PackedNafBlock& block, std::int64_t count,
+                                        T* out, float* totals) {
+  const std::int64_t pixel = 2 * block.stride;
+  for (std::int64_t channel = 0; channel < block.channels; channel += LANES) {
+    V total = load(totals + channel);
+    std::int64_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+      const float* here[3] = {rows[0] + i * pixel, rows[1] + i * pixel, rows[2] + i * pixel};
+      gated_depthwise<4>(here, block, channel, out + i * block.channels, total);
+    }
+    for (; i < count; ++i) {
+      const float* here[3] = {rows[0] + i * pixel, rows[1] + i * pixel, rows[2] + i * pixel};
+      gated_depthwise<1>(here, block, channel, out + i * block.channels, total);
+    }
+    store(totals + channel, total);
+  }
+}
+
+// y and, for each tile of each frame, the sums of its channels (`stride` floats a tile).
+template <typename T>
+void naf_block_first_pass(const T* x, const PackedNafBlock& block, float eps, Image image, T* y, float* tile_sums,
+                          ParallelFor parallel_for) {
+  const Tiles tiles = tiles_of(image);
+  const std::int64_t frame = image.height * image.width * image.channels;
+  parallel_for(image.batch * tiles.count(), 1, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t row_floats = (tiles.columns + 2) * 2 * block.stride;
+    float* memory = scratch(Scratch::RANGE, 3 * row_floats + (tiles.columns + 2) * block.stride);
+    float* normalised = memory + 3 * row_floats;
+    for (std::int64_t item = begin; item < end; ++item) {
+      const std::int64_t sample = item / tiles.count(), tile = item % tiles.count();
+      const std::int64_t top = tile / tiles.across * tiles.rows, left = tile % tiles.across * tiles.columns;
+      const std::int64_t bottom = min(top + tiles.rows, image.height), right = min(left + tiles.columns, image.width);
+      float* totals = tile_sums + item * block.stride;
+      std::memset(totals, 0, block.stride * sizeof(float));
+      const auto slot = [&](std::int64_t row) { return memory + (row + 3) % 3 * row_floats; };
+      const auto expand = [&](std::int64_t row) {
+        expanded_row(x + sample * frame, block, eps, image, row, left - 1, right + 1, normalised, slot(row));
+      };
+      if (top >= bottom || left >= right) continue;
+      expand(top - 1);
+      expand(top);
+      for (std::int64_t row = top; row < bottom; ++row) {
+        expand(row + 1);
+        const float* rows[3] = {slot(row - 1), slot(row), slot(row + 1)};
+        T* out = y + sample * frame + (row * image.width + left) * image.channels;
+        gated_depthwise_row(rows, block, right - left, out, totals);
+      }
+    }
+  });
+}
+
+// Mean of y over one frame, from the sums of its tiles, in their order: the same on any number of threads.
+DEPTHSR_INLINE void frame_mean(const float* tile_sums, std::int64_t tiles, std::int64_t stride, std::int64_t pixels,
+                               float* mean) {
+  for (std::int64_t c = 0; c < stride; ++c) {
+    double total = 0.0;
+    for (std::int64_t tile = 0; tile < tiles; ++tile) total += tile_sums[tile * stride + c];
+    mean[c] = static_cast<float>(total / static_cast<double>(pixels));
+  }
+}
+
+// --- pass 2 -------------------------------------------------------------------------------------------------------
+
+// Pixels that go through the second pass together: a multiple of every block of rows.
+constexpr std::int64_t RUN = 24;
+
+DEPTHSR_INLINE const float* as_floats(const float* from, std::int64_t, float*) { return from; }
+
+DEPTHSR_INLINE const float* as_floats(const BFloat16* from, std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; i += LANES) store(to + i, load(from + i, count - i), count - i);
+  return to;
+}
+
+// `count` <= RUN pixels. memory: 4 · RUN · stride floats.
+template <typename T>
+DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock& block, const float* projection,
+                                    float eps, std::int64_t count, float* memory, T* out) {
+  const std::int64_t channels = block.channels, stride = block.stride;
+  float* middle = memory;                       // x after the first residual
+  float* normalised = middle + RUN * stride;
+  float* gated = normalised + RUN * stride;
+  const float* attended = as_floats(y, count * channels, gated + RUN * stride);
+  for (std::int64_t column = 0; column < channels; column += PANEL) {
+    gemm(Rows{attended, channels, channels}, count, projection + column * channels, 0,
+         [&](std::int64_t m, const V* sums) {
+           for (int v = 0; v < PANEL_VECTORS; ++v) {
+             const std::int64_t c = column + v * LANES;
+             if (c >= channels) break;
+             const V value = sums[v] + load(block.project_bias + c) + load(x + m * channels + c, channels - c);
+             store(middle + m * stride + c, value);
+           }
+         });
+  }
+  for (std::int64_t m = 0; m < count; ++m)
+    normalise(middle + m * stride, channels, eps, normalised + m * stride);
+  const std::int64_t half = packed_size(channels, channels);
+  for (std::int64_t column = 0; column < channels; column += PANEL) {
+    const float* bias = block.ffn_bias + column;
+    gemm<2>(Rows{normalised, stride, channels}, count, block.ffn + column * channels, half,
+            [&](std::int64_t m, const V* sums) {
+              for (int v = 0; v < PANEL_VECTORS; ++v) {
+                const V first = sums[v] + load(bias + v * LANES);
+                const V second = sums[PANEL_VECTORS + v] + load(bias + stride + v * LANES);
+                store(gated + m * stride + column + v * LANES, first * second);
+              }
+            });
+  }
+  for (std::int64_t column = 0; column < channels; column += PANEL) {
+    gemm(Rows{gated, stride, channels}, count, block.shrink + column * channels, 0,
+         [&](std::int64_t m, const V* sums) {
+           for (int v = 0; v < PANEL_VECTORS; ++v) {
+             const std::int64_t c = column + v * LANES;
+             if (c >= channels) break;
+             const V value = sums[v] + load(block.shrink_bias + c) + load(middle + m * stride + c);
+             store(out + m * channels + c, value, channels - c);
+           }
+         });
+  }
+}
+
+// projections: a packed matrix a sample (attended_projection). `out` may be x.
+template <typename T>
+void naf_block_second_pass(const T* x, const T* y, const PackedNafBlock& block, const float* projections, float eps,
+                           Image image, T* out, ParallelFor parallel_for) {
+  const std::int64_t pixels = image.height * image.width, runs = (pixels + RUN - 1) / RUN;
+  parallel_for(image.batch * runs, 16, [&](std::int64_t begin, std::int64_t end) {
+    float* memory = scratch(Scratch::RANGE, 4 * RUN * block.stride);
+    for (std::int64_t item = begin; item < end; ++item) {
+      const std::int64_t sample = item / runs, first = item % runs * RUN;
+      const std::int64_t at = (sample * pixels + first) * block.channels;
+      const float* projection = projections + sample * packed_size(block.channels, block.channels);
+      second_pass_run(x + at, y + at, block, projection, eps, min(RUN, pixels - first), memory, out + at);
+    }
+  });
+}
+
+// ------------------------------------------------------------------------------------------------------------------
+
+// Scratch floats that naf_block_packed needs.
+template <typename T>
+DEPTHSR_INLINE std::int64_t naf_block_scratch(Image image) {
+  const std::int64_t stride = round_up(image.channels, PANEL);
+  const std::int64_t y = image.elements() * sizeof(T) / sizeof(float) + PANEL;
+  return y + image.batch * (tiles_of(image).count() * stride + packed_size(image.channels, image.channels)) + 2 * stride;
+}
+
+// The block with its weights already packed. `out` may be x.
+template <typename T>
+void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNafBlock& block, float eps, Image image,
+                      float* memory, T* out, ParallelFor parallel_for) {
+  if (image.elements() == 0) return;
+  const std::int64_t tiles = tiles_of(image).count();
+  T* y = reinterpret_cast<T*>(memory);
+  float* tile_sums = memory + image.elements() * sizeof(T) / sizeof(float) + PANEL;
+  float* projections = tile_sums + image.batch * tiles * block.stride;
+  float* mean = projections + image.batch * packed_size(image.channels, image.channels);
+  naf_block_first_pass(x, block, eps, image, y, tile_sums, parallel_for);
+  for (std::int64_t sample = 0; sample < image.batch; ++sample) {
+    frame_mean(tile_sums + sample * tiles * block.stride, tiles, block.stride, image.height * image.width, mean);
+    attended_projection(weights, image.channels, mean, mean + block.stride,
+                        projections + sample * packed_size(image.channels, image.channels));
+  }
+  naf_block_second_pass(x, y, block, projections, eps, image, out, parallel_for);
+}
+
+template <typename T>
+void naf_block(const T* x, const NafBlockWeights& weights, float eps, Image image, T* out, ParallelFor parallel_for) {
+  const std::int64_t packed = packed_naf_block_size(image.channels);
+  float* memory = scratch(Scratch::FRAME, packed + naf_block_scratch<T>(image));
+  const PackedNafBlock block = pack_naf_block(weights, image.channels, memory);
+  naf_block_packed(x, weights, block, eps, image, memory + packed, out, parallel_for);
+}
+
+}  // namespace depthsr::DEPTHSR_ISA

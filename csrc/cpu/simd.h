@@ -1,0 +1,130 @@
+// Vectors of DEPTHSR_LANES floats, by the compiler's own vector types: one source for every instruction set. The file
+// that includes this has told the compiler the instruction set and defined DEPTHSR_ISA, its namespace (isa_*.cpp).
+//
+// Nothing of the standard library is used from here on: an inline function of it, compiled for a newer processor than
+// the one at hand, could be the copy that the linker keeps for everybody.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "depthsr/kernels.h"
+
+#define DEPTHSR_INLINE static inline __attribute__((always_inline))
+
+namespace depthsr::DEPTHSR_ISA {
+
+constexpr int LANES = DEPTHSR_LANES;
+
+using V = float __attribute__((vector_size(LANES * 4)));
+using Bits = std::uint32_t __attribute__((vector_size(LANES * 4)));
+using HalfBits = std::uint16_t __attribute__((vector_size(LANES * 2)));
+
+DEPTHSR_INLINE V splat(float value) { return value - V{}; }
+
+DEPTHSR_INLINE V load(const float* from) {
+  V value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+DEPTHSR_INLINE void store(float* to, V value) { std::memcpy(to, &value, sizeof value); }
+
+DEPTHSR_INLINE V load(const BFloat16* from) {
+  HalfBits upper;
+  std::memcpy(&upper, from, sizeof upper);
+  return (V)(__builtin_convertvector(upper, Bits) << 16);
+}
+
+// Rounds to nearest, ties to even. A NaN stays one: its quiet bit is among the bits that are kept.
+DEPTHSR_INLINE void store(BFloat16* to, V value) {
+  const Bits bits = (Bits)value;
+  const Bits rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const Bits kept = (Bits)(value == value) & rounded;
+  const Bits quiet = (Bits)(value != value) & (bits | 0x400000);
+  const HalfBits upper = __builtin_convertvector((kept | quiet) >> 16, HalfBits);
+  std::memcpy(to, &upper, sizeof upper);
+}
+
+// The first `count` <= LANES elements; the other lanes are 0, and are not stored.
+template <typename T>
+DEPTHSR_INLINE V load(const T* from, std::int64_t count) {
+  if (count >= LANES) return load(from);
+  T values[LANES] = {};
+  std::memcpy(values, from, count * sizeof(T));
+  return load(values);
+}
+
+template <typename T>
+DEPTHSR_INLINE void store(T* to, V value, std::int64_t count) {
+  if (count >= LANES) return store(to, value);
+  T values[LANES];
+  store(values, value);
+  std::memcpy(to, values, count * sizeof(T));
+}
+
+DEPTHSR_INLINE V min(V a, V b) { return a < b ? a : b; }
+DEPTHSR_INLINE V max(V a, V b) { return a > b ? a : b; }
+DEPTHSR_INLINE std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+DEPTHSR_INLINE std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+// The sum of all lanes, in a fixed order.
+DEPTHSR_INLINE float sum(V value) {
+  using Quarter = float __attribute__((vector_size(16)));
+  Quarter q;
+  if constexpr (LANES == 16) {
+    Quarter parts[4];
+    std::memcpy(parts, &value, sizeof parts);
+    q = (parts[0] + parts[2]) + (parts[1] + parts[3]);
+  } else if constexpr (LANES == 8) {
+    Quarter parts[2];
+    std::memcpy(parts, &value, sizeof parts);
+    q = parts[0] + parts[1];
+  } else {
+    std::memcpy(&q, &value, sizeof q);
+  }
+  const Quarter pairs = q + __builtin_shufflevector(q, q, 2, 3, 2, 3);
+  return pairs[0] + pairs[1];
+}
+
+// 2^n · polynomial of the rest (Cephes' coefficients for expf): 2 units in the last place. Saturates at e^±87.
+DEPTHSR_INLINE V exp(V x) {
+  x = min(max(x, splat(-87.0f)), splat(87.0f));
+  const V shift = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer, found in the low bits
+  const V biased = x * 1.44269504088896341f + shift;
+  const V n = biased - shift;
+  const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  V p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Bits exponent = ((Bits)biased - (Bits)shift + 127) << 23;
+  return p * (V)exponent;
+}
+
+// Natural logarithm of positive normal numbers (Cephes' coefficients for logf).
+DEPTHSR_INLINE V log(V x) {
+  const Bits bits = (Bits)x;
+  using Integers = std::int32_t __attribute__((vector_size(LANES * 4)));
+  V n = __builtin_convertvector((Integers)(bits >> 23) - 126, V);
+  V m = (V)((bits & 0x007fffff) | 0x3f000000);  // in [0.5, 1)
+  const auto small = m < splat(0.707106781186547524f);
+  n = small ? n - 1.0f : n;
+  m = (small ? m + m : m) - 1.0f;
+  const V square = m * m;
+  V p = splat(7.0376836292e-2f);
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  return m + (p * m * square - 0.5f * square - n * 2.12194440e-4f) + n * 0.693359375f;
+}
+
+}  // namespace depthsr::DEPTHSR_ISA

@@ -5,15 +5,16 @@
 
 #include <optional>
 
+#include "../cpu/isa.h"
 #include "depthsr/kernels.h"
+#include "depthsr/prior.h"
+#include "thread_pool.h"
 
 namespace py = pybind11;
 
 namespace {
 
-void on_this_thread(std::int64_t count, std::int64_t /*grain*/, const depthsr::Body& body) {
-  if (count > 0) body(0, count);
-}
+constexpr depthsr::ParallelFor on_our_threads = depthsr::ProcessPool::run;
 
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using Booleans = py::array_t<bool, py::array::c_style | py::array::forcecast>;
@@ -64,7 +65,7 @@ py::array layer_norm_2d(const py::array& x_any, const Floats& weight, const Floa
   with_storage_type(x, [&](auto zero) {
     using T = decltype(zero);
     depthsr::layer_norm_2d(data<T>(x), weight.data(), bias.data(), eps, shape_of(x), static_cast<T*>(out_data),
-                           on_this_thread);
+                           on_our_threads);
   });
   return out;
 }
@@ -76,7 +77,7 @@ py::array simple_gate(const py::array& x_any) {
   void* out_data = out.mutable_data();
   with_storage_type(x, [&](auto zero) {
     using T = decltype(zero);
-    depthsr::simple_gate(data<T>(x), shape_of(out), static_cast<T*>(out_data), on_this_thread);
+    depthsr::simple_gate(data<T>(x), shape_of(out), static_cast<T*>(out_data), on_our_threads);
   });
   return out;
 }
@@ -92,7 +93,7 @@ py::array adain(const py::array& content_any, const py::array& style_any, float 
   with_storage_type(content, [&](auto zero) {
     using T = decltype(zero);
     depthsr::adain(data<T>(content), shape_of(content), data<T>(style), shape_of(style), eps, correction,
-                   static_cast<T*>(out_data), on_this_thread);
+                   static_cast<T*>(out_data), on_our_threads);
   });
   return out;
 }
@@ -110,19 +111,69 @@ float sobel_l1_loss(const py::array& pred_any, const py::array& target_any, cons
     using T = decltype(zero);
     const depthsr::DepthPair<T> pair{data<T>(pred),  data<T>(target), valid ? valid->data() : nullptr,
                                      pred.shape(0), pred.shape(2),   pred.shape(3)};
-    loss = depthsr::sobel_l1_loss(pair, l1_weight, gradient_weight, on_this_thread);
+    loss = depthsr::sobel_l1_loss(pair, l1_weight, gradient_weight, on_our_threads);
   });
   return loss;
+}
+
+// A vector's memory as an array of this shape, without a copy.
+template <typename T>
+py::array as_array(std::vector<T>&& values, std::vector<py::ssize_t> shape) {
+  auto* kept = new std::vector<T>(std::move(values));
+  const py::capsule owner(kept, [](void* memory) { delete static_cast<std::vector<T>*>(memory); });
+  return py::array_t<T>(std::move(shape), kept->data(), owner);
+}
+
+py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& valid, float quantisation_step_m,
+                    float max_depth_m) {
+  if (rgb.ndim() != 3 || rgb.shape(2) != 3) throw py::value_error("rgb must be H×W×3");
+  if (depth_m.ndim() != 2) throw py::value_error("depth_m must be h×w");
+  if (rgb.size() == 0 || depth_m.size() == 0) throw py::value_error("rgb and depth_m must not be empty");
+  if (valid.ndim() != 2 || valid.shape(0) != depth_m.shape(0) || valid.shape(1) != depth_m.shape(1))
+    throw py::value_error("valid must have depth_m's shape");
+  depthsr::Prior prior;
+  {
+    const float* rgb_data = rgb.data();
+    const float* depth_data = depth_m.data();
+    const bool* valid_data = valid.data();
+    const py::gil_scoped_release release;
+    prior = depthsr::make_prior(rgb_data, rgb.shape(0), rgb.shape(1), depth_data, valid_data, depth_m.shape(0),
+                                depth_m.shape(1), quantisation_step_m, max_depth_m, on_our_threads);
+  }
+  const py::ssize_t height = prior.height, width = prior.width;
+  py::dict out;
+  out["upsampled"] = as_array(std::move(prior.upsampled), {3, height, width});
+  out["ambiguity"] = as_array(std::move(prior.ambiguity), {height, width});
+  out["valid"] = as_array(std::move(prior.valid), {height, width});
+  out["filled"] = as_array(std::move(prior.filled), {prior.low_height, prior.low_width});
+  out["nearest_row"] = as_array(std::move(prior.nearest_row), {height});
+  out["nearest_column"] = as_array(std::move(prior.nearest_column), {width});
+  out["condition"] = py::make_tuple(prior.condition[0], prior.condition[1]);
+  out["scale_m"] = prior.scale_m;
+  return out;
+}
+
+void set_threads(int threads) {
+  if (threads < 1) throw py::value_error("threads must be at least 1");
+  const py::gil_scoped_release release;
+  depthsr::ProcessPool::set_threads(threads);
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-  module.doc() = "depthsr's CPU kernels for numpy arrays: the operations of depthsr.ops, forward only, on one thread.";
+  module.doc() = "depthsr's CPU kernels for numpy arrays: the operations of depthsr.ops, forward only.";
   module.def("layer_norm_2d", &layer_norm_2d, py::arg("x"), py::arg("weight"), py::arg("bias"), py::arg("eps") = 1e-6f);
   module.def("simple_gate", &simple_gate, py::arg("x"));
   module.def("adain", &adain, py::arg("content"), py::arg("style"), py::arg("eps") = 1e-5f,
              py::arg("correction") = 0);
   module.def("sobel_l1_loss", &sobel_l1_loss, py::arg("pred"), py::arg("target"), py::arg("valid") = py::none(),
              py::arg("l1_weight") = 1.0, py::arg("gradient_weight") = 1.0);
+  module.def("make_prior", &make_prior, py::arg("rgb"), py::arg("depth_m"), py::arg("valid"),
+             py::arg("quantisation_step_m") = 0.0f, py::arg("max_depth_m") = 0.0f,
+             "As depthsr.models.prior.make_prior for one frame: rgb H×W×3 in [0, 1], depth_m and valid h×w; 0: unknown. "
+             "Gives a dict of the fields of csrc/include/depthsr/prior.h.");
+  module.def("isa", [] { return depthsr::fused_kernels().name; }, "The instruction set whose kernels run here.");
+  module.def("threads", &depthsr::ProcessPool::threads, "Threads that the kernels use: by default one a core.");
+  module.def("set_threads", &set_threads, py::arg("threads"));
 }

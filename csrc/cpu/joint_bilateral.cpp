@@ -1,0 +1,82 @@
+#include "joint_bilateral.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "isa.h"
+
+namespace depthsr {
+namespace {
+
+// As in depthsr/ops/reference.py.
+constexpr float kSigmaSpace = 0.7f;
+constexpr float kSigmaColour = 30.0f / 255.0f;
+constexpr float kFloor = 1e-4f;
+
+}  // namespace
+
+CoarseNeighbours::CoarseNeighbours(std::int64_t coarse, std::int64_t fine) : nearest(fine) {
+  for (auto& weight : weights) weight.resize(fine);
+  const auto step = static_cast<float>(static_cast<double>(coarse) / static_cast<double>(fine));
+  for (std::int64_t i = 0; i < fine; ++i) {
+    // Halfway between two coarse pixels the last bit decides which is nearest, so the product is rounded as the
+    // reference rounds it: the detour over double keeps the compiler from fusing it with the subtraction.
+    const auto product = static_cast<float>(static_cast<double>(static_cast<float>(i) + 0.5f) * step);
+    const float position = product - 0.5f;
+    const float rounded = std::nearbyintf(position);
+    nearest[i] = static_cast<std::int32_t>(rounded);
+    for (int k = 0; k < 3; ++k) {
+      const float distance = rounded + static_cast<float>(k - 1) - position;
+      weights[k][i] = std::exp(distance * distance * (-0.5f / (kSigmaSpace * kSigmaSpace)));
+    }
+  }
+}
+
+JointBilateralRows::JointBilateralRows(const CoarseMap& coarse, const CoarseNeighbours& rows,
+                                       const CoarseNeighbours& columns)
+    : coarse_(coarse),
+      rows_(rows),
+      columns_(columns),
+      width_(static_cast<std::int64_t>(columns.nearest.size())),
+      clamped_columns_(3 * width_) {
+  for (int k = 0; k < 3; ++k)
+    for (std::int64_t i = 0; i < width_; ++i)
+      clamped_columns_[k * width_ + i] =
+          std::clamp<std::int32_t>(columns.nearest[i] + k - 1, 0, static_cast<std::int32_t>(coarse.width) - 1);
+  for (auto& row : spread_) row.resize(12 * width_);
+}
+
+const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
+  const std::int64_t slot = coarse_row % 3;  // the three rows in use at a time follow each other
+  if (held_[slot] != coarse_row) {
+    held_[slot] = coarse_row;
+    float* out = spread_[slot].data();
+    for (int k = 0; k < 3; ++k) {
+      const std::int32_t* column = clamped_columns_.data() + k * width_;
+      const float* in = coarse_.values + coarse_row * coarse_.width;
+      for (std::int64_t i = 0; i < width_; ++i) out[i] = in[column[i]];
+      out += width_;
+      in = coarse_.guide + coarse_row * coarse_.width;
+      for (int channel = 0; channel < 3; ++channel, in += coarse_.height * coarse_.width, out += width_)
+        for (std::int64_t i = 0; i < width_; ++i) out[i] = in[column[i]];
+    }
+  }
+  return spread_[slot].data();
+}
+
+void JointBilateralRows::operator()(std::int64_t row, const std::array<const float*, 3>& guide_row, float* out) {
+  JointBilateralRow in{};
+  in.width = width_;
+  in.colour_factor = -0.5f / (kSigmaColour * kSigmaColour);
+  in.floor = kFloor;
+  in.out = out;
+  for (int k = 0; k < 3; ++k) {
+    in.guide[k] = guide_row[k];
+    in.coarse[k] = spread_out(std::clamp<std::int64_t>(rows_.nearest[row] + k - 1, 0, coarse_.height - 1));
+    in.row_weight[k] = rows_.weights[k][row];
+    in.column_weight[k] = columns_.weights[k].data();
+  }
+  fused_kernels().joint_bilateral_row(in);
+}
+
+}  // namespace depthsr

@@ -1,0 +1,47 @@
+// Joint bilateral upsampling row by row; specified by depthsr/ops/reference.py.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace depthsr {
+
+// Along one axis, for each fine pixel: the nearest coarse one, not yet clamped to the frame, and the spatial weights of
+// it and both its sides.
+struct CoarseNeighbours {
+  CoarseNeighbours(std::int64_t coarse, std::int64_t fine);
+
+  std::vector<std::int32_t> nearest;
+  std::array<std::vector<float>, 3> weights;
+};
+
+// A measurement of one channel and the guide's colours at its pixels, planar: guide is 3 × height × width.
+struct CoarseMap {
+  std::int64_t height, width;
+  const float* values;
+  const float* guide;
+};
+
+// Fine rows of one coarse map, best asked for in order: it keeps the coarse rows it spread out to the fine width.
+// Refers to its arguments, which must outlive it. One per thread.
+class JointBilateralRows {
+ public:
+  JointBilateralRows(const CoarseMap& coarse, const CoarseNeighbours& rows, const CoarseNeighbours& columns);
+
+  // out, guide_row[c]: as many values as `columns` has fine pixels.
+  void operator()(std::int64_t row, const std::array<const float*, 3>& guide_row, float* out);
+
+ private:
+  const float* spread_out(std::int64_t coarse_row);
+
+  const CoarseMap& coarse_;
+  const CoarseNeighbours& rows_;
+  const CoarseNeighbours& columns_;
+  std::int64_t width_;
+  std::vector<std::int32_t> clamped_columns_;  // 3 × width
+  std::array<std::int64_t, 3> held_{-1, -1, -1};
+  std::array<std::vector<float>, 3> spread_;  // see JointBilateralRow::coarse
+};
+
+}  // namespace depthsr

@@ -1,0 +1,283 @@
+#include "depthsr/prior.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "joint_bilateral.h"
+
+namespace depthsr {
+namespace {
+
+// As in depthsr/models/prior.py.
+constexpr float kRangeQuantile = 0.99f;
+constexpr float kAmbiguityOfDepth = 0.02f;
+constexpr float kAmbiguityOfRange = 0.002f;
+constexpr float kAmbiguityOfHole = 0.25f;
+
+// Fewer fine rows than this are not worth waking a thread for.
+constexpr std::int64_t kRowGrain = 16;
+
+struct Map {
+  std::int64_t height, width;
+  std::vector<float> values;
+
+  Map(std::int64_t height, std::int64_t width) : height(height), width(width), values(height * width) {}
+  float* row(std::int64_t y) { return values.data() + y * width; }
+  const float* row(std::int64_t y) const { return values.data() + y * width; }
+};
+
+float depth_range_m(const float* depth_m, const bool* valid, std::int64_t count) {
+  std::vector<float> values;
+  values.reserve(count);
+  for (std::int64_t i = 0; i < count; ++i)
+    if (valid[i]) values.push_back(std::isnan(depth_m[i]) ? std::numeric_limits<float>::infinity() : depth_m[i]);
+  if (values.empty()) return 1.0f;
+  const auto rank = static_cast<std::int64_t>(std::nearbyintf(static_cast<float>(values.size() - 1) * kRangeQuantile));
+  std::nth_element(values.begin(), values.begin() + rank, values.end());
+  return std::isfinite(values[rank]) && values[rank] > 0 ? values[rank] : 1.0f;
+}
+
+// --- bilinear (align_corners=False) --------------------------------------------------------------------------------
+
+struct Tap {
+  std::int64_t first, second;
+  float share;  // of the second
+};
+
+std::vector<Tap> bilinear_taps(std::int64_t source, std::int64_t target) {
+  const float step = static_cast<float>(source) / static_cast<float>(target);
+  std::vector<Tap> taps(target);
+  for (std::int64_t i = 0; i < target; ++i) {
+    const float position = std::max(0.0f, step * (static_cast<float>(i) + 0.5f) - 0.5f);
+    const std::int64_t first = std::min(static_cast<std::int64_t>(position), source - 1);
+    const float share = std::clamp(position - static_cast<float>(first), 0.0f, 1.0f);
+    taps[i] = {first, std::min(first + 1, source - 1), share};
+  }
+  return taps;
+}
+
+// Every row at the width of `columns`.
+Map widened(const Map& in, const std::vector<Tap>& columns) {
+  Map out(in.height, static_cast<std::int64_t>(columns.size()));
+  for (std::int64_t y = 0; y < in.height; ++y) {
+    const float* source = in.row(y);
+    float* target = out.row(y);
+    for (std::int64_t x = 0; x < out.width; ++x) {
+      const auto [first, second, share] = columns[x];
+      target[x] = (1.0f - share) * source[first] + share * source[second];
+    }
+  }
+  return out;
+}
+
+void blend_rows(const Map& wide, const Tap& tap, float* __restrict out) {
+  const float* first = wide.row(tap.first);
+  const float* second = wide.row(tap.second);
+  for (std::int64_t x = 0; x < wide.width; ++x) out[x] = (1.0f - tap.share) * first[x] + tap.share * second[x];
+}
+
+Map resized(const Map& in, std::int64_t height, std::int64_t width) {
+  const Map wide = widened(in, bilinear_taps(in.width, width));
+  const std::vector<Tap> rows = bilinear_taps(in.height, height);
+  Map out(height, width);
+  for (std::int64_t y = 0; y < height; ++y) blend_rows(wide, rows[y], out.row(y));
+  return out;
+}
+
+// --- holes -----------------------------------------------------------------------------------------------------------
+
+struct Level {
+  Map values;
+  Map weight;  // 1 where there is a value, else 0
+};
+
+Level halved(const Level& in) {
+  const std::int64_t height = (in.values.height + 1) / 2, width = (in.values.width + 1) / 2;
+  Level out{{height, width}, {height, width}};
+  for (std::int64_t y = 0; y < height; ++y)
+    for (std::int64_t x = 0; x < width; ++x) {
+      float total = 0, weight = 0;
+      for (std::int64_t v = 2 * y; v < std::min(2 * y + 2, in.values.height); ++v)
+        for (std::int64_t u = 2 * x; u < std::min(2 * x + 2, in.values.width); ++u) {
+          total += in.values.row(v)[u] * in.weight.row(v)[u];
+          weight += in.weight.row(v)[u];
+        }
+      out.values.row(y)[x] = weight > 0 ? total / weight : 0.0f;
+      out.weight.row(y)[x] = weight > 0 ? 1.0f : 0.0f;
+    }
+  return out;
+}
+
+// Pull-push: holes take what coarser averages of the valid pixels say.
+Map with_holes_filled(Level finest) {
+  std::vector<Level> levels;
+  levels.push_back(std::move(finest));
+  while (std::max(levels.back().values.height, levels.back().values.width) > 1) levels.push_back(halved(levels.back()));
+  Map filled = std::move(levels.back().values);
+  levels.pop_back();
+  for (; !levels.empty(); levels.pop_back()) {
+    Level& level = levels.back();
+    filled = resized(filled, level.values.height, level.values.width);
+    for (std::size_t i = 0; i < filled.values.size(); ++i)
+      if (level.weight.values[i] > 0) filled.values[i] = level.values.values[i];
+  }
+  return filled;
+}
+
+// --- ambiguity -------------------------------------------------------------------------------------------------------
+
+// Maximum minus minimum of the 3×3 pixels around (y, x), those inside the frame.
+float spread(const Map& map, std::int64_t y, std::int64_t x) {
+  float lowest = map.row(y)[x], highest = lowest;
+  for (std::int64_t v = std::max<std::int64_t>(y - 1, 0); v <= std::min(y + 1, map.height - 1); ++v)
+    for (std::int64_t u = std::max<std::int64_t>(x - 1, 0); u <= std::min(x + 1, map.width - 1); ++u) {
+      lowest = std::min(lowest, map.row(v)[u]);
+      highest = std::max(highest, map.row(v)[u]);
+    }
+  return highest - lowest;
+}
+
+Map ambiguity_of(const Map& filled, const bool* valid, float step) {
+  Map out(filled.height, filled.width);
+  for (std::int64_t y = 0; y < filled.height; ++y)
+    for (std::int64_t x = 0; x < filled.width; ++x) {
+      const float of_depth = kAmbiguityOfDepth + (valid[y * filled.width + x] ? 0.0f : kAmbiguityOfHole);
+      out.row(y)[x] = spread(filled, y, x) + step + of_depth * filled.row(y)[x] + kAmbiguityOfRange;
+    }
+  return out;
+}
+
+// --- guides ----------------------------------------------------------------------------------------------------------
+
+struct Picture {
+  const float* rgb_HW3;
+  std::int64_t height, width;
+};
+
+// The fine pixels that coarse pixel i touches.
+std::pair<std::int64_t, std::int64_t> window(std::int64_t i, std::int64_t coarse, std::int64_t fine) {
+  return {i * fine / coarse, ((i + 1) * fine + coarse - 1) / coarse};
+}
+
+// The picture's mean over each coarse pixel: 3 × height × width.
+std::vector<float> area_guide(const Picture& picture, std::int64_t height, std::int64_t width,
+                              ParallelFor parallel_for) {
+  std::vector<float> guide(3 * height * width);
+  parallel_for(height, 1 + kRowGrain * height / picture.height, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> column_sums(3 * picture.width);
+    for (std::int64_t y = begin; y < end; ++y) {
+      const auto [top, bottom] = window(y, height, picture.height);
+      std::fill(column_sums.begin(), column_sums.end(), 0.0f);
+      for (std::int64_t v = top; v < bottom; ++v) {
+        const float* row = picture.rgb_HW3 + v * 3 * picture.width;
+        for (std::int64_t i = 0; i < 3 * picture.width; ++i) column_sums[i] += row[i];
+      }
+      for (std::int64_t x = 0; x < width; ++x) {
+        const auto [left, right] = window(x, width, picture.width);
+        float red = 0, green = 0, blue = 0;
+        for (const float* pixel = column_sums.data() + 3 * left; pixel < column_sums.data() + 3 * right; pixel += 3) {
+          red += pixel[0];
+          green += pixel[1];
+          blue += pixel[2];
+        }
+        const auto count = static_cast<float>((bottom - top) * (right - left));
+        float* out = guide.data() + y * width + x;
+        out[0] = red / count;
+        out[height * width] = green / count;
+        out[2 * height * width] = blue / count;
+      }
+    }
+  });
+  return guide;
+}
+
+// The fine pixels that hold the centres of the coarse ones.
+std::vector<std::int64_t> centres(std::int64_t coarse, std::int64_t fine) {
+  const auto step = static_cast<float>(static_cast<double>(fine) / static_cast<double>(coarse));
+  std::vector<std::int64_t> result(coarse);
+  for (std::int64_t i = 0; i < coarse; ++i)
+    result[i] = std::min(static_cast<std::int64_t>((static_cast<float>(i) + 0.5f) * step), fine - 1);
+  return result;
+}
+
+// The picture's pixel at each coarse pixel's centre: 3 × height × width.
+std::vector<float> point_guide(const Picture& picture, std::int64_t height, std::int64_t width) {
+  const std::vector<std::int64_t> rows = centres(height, picture.height), columns = centres(width, picture.width);
+  std::vector<float> guide(3 * height * width);
+  for (std::int64_t y = 0; y < height; ++y)
+    for (std::int64_t x = 0; x < width; ++x)
+      for (std::int64_t c = 0; c < 3; ++c)
+        guide[(c * height + y) * width + x] = picture.rgb_HW3[(rows[y] * picture.width + columns[x]) * 3 + c];
+  return guide;
+}
+
+}  // namespace
+
+Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, const float* depth_m, const bool* valid,
+                 std::int64_t low_height, std::int64_t low_width, float quantisation_step_m, float max_depth_m,
+                 ParallelFor parallel_for) {
+  const std::int64_t pixels = height * width, low_pixels = low_height * low_width;
+  const float scale_m = max_depth_m > 0 ? max_depth_m : depth_range_m(depth_m, valid, low_pixels);
+  const float step = quantisation_step_m / scale_m;
+
+  Level measured{{low_height, low_width}, {low_height, low_width}};
+  for (std::int64_t i = 0; i < low_pixels; ++i) {
+    measured.values.values[i] = valid[i] ? depth_m[i] / scale_m : 0.0f;
+    measured.weight.values[i] = valid[i] ? 1.0f : 0.0f;
+  }
+  const Map measured_where = measured.weight;
+  Map filled = with_holes_filled(std::move(measured));
+
+  const Picture picture{rgb_HW3, height, width};
+  const std::vector<float> area = area_guide(picture, low_height, low_width, parallel_for);
+  const std::vector<float> point = point_guide(picture, low_height, low_width);
+  const CoarseMap with_area{low_height, low_width, filled.values.data(), area.data()};
+  const CoarseMap with_point{low_height, low_width, filled.values.data(), point.data()};
+  CoarseNeighbours rows(low_height, height), columns(low_width, width);
+
+  const std::vector<Tap> column_taps = bilinear_taps(low_width, width), row_taps = bilinear_taps(low_height, height);
+  const Map wide_depth = widened(filled, column_taps);
+  const Map wide_ambiguity = widened(ambiguity_of(filled, valid, step), column_taps);
+  const Map wide_valid = widened(measured_where, column_taps);
+
+  Prior prior{};
+  prior.upsampled.resize(3 * pixels);
+  prior.ambiguity.resize(pixels);
+  prior.valid.resize(pixels);
+  parallel_for(height, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    JointBilateralRows area_rows(with_area, rows, columns), point_rows(with_point, rows, columns);
+    std::vector<float> planes(3 * width);
+    const std::array<float*, 3> rgb{planes.data(), planes.data() + width, planes.data() + 2 * width};
+    for (std::int64_t y = begin; y < end; ++y) {
+      for (std::int64_t x = 0; x < width; ++x)
+        for (int c = 0; c < 3; ++c) rgb[c][x] = rgb_HW3[(y * width + x) * 3 + c];
+      float* out = prior.upsampled.data() + y * width;
+      blend_rows(wide_depth, row_taps[y], out);
+      area_rows(y, {rgb[0], rgb[1], rgb[2]}, out + pixels);
+      point_rows(y, {rgb[0], rgb[1], rgb[2]}, out + 2 * pixels);
+      blend_rows(wide_ambiguity, row_taps[y], prior.ambiguity.data() + y * width);
+      blend_rows(wide_valid, row_taps[y], prior.valid.data() + y * width);
+    }
+  });
+
+  const auto factor = [](std::int64_t fine, std::int64_t coarse) {
+    return std::max(1.0, static_cast<double>(fine) / static_cast<double>(coarse));
+  };
+  const double log2_factor = 0.5 * std::log2(factor(height, low_height) * factor(width, low_width));
+  prior.height = height;
+  prior.width = width;
+  prior.low_height = low_height;
+  prior.low_width = low_width;
+  prior.filled = std::move(filled.values);
+  prior.nearest_row = std::move(rows.nearest);
+  prior.nearest_column = std::move(columns.nearest);
+  prior.condition[0] = step * 10;
+  prior.condition[1] = static_cast<float>(log2_factor / 4);
+  prior.scale_m = scale_m;
+  return prior;
+}
+
+}  // namespace depthsr

@@ -3,6 +3,7 @@
 
 #include "joint_bilateral_row.h"
 #include "naf_block.h"
+#include "unet.h"
 
 namespace depthsr::DEPTHSR_ISA {
 
@@ -12,6 +13,9 @@ constexpr FusedKernels table(const char* name) {
       .naf_block = naf_block<float>,
       .naf_block_bf16 = naf_block<BFloat16>,
       .joint_bilateral_row = joint_bilateral_row,
+      .pack_unet = pack_unet,
+      .unet = unet<float>,
+      .unet_bf16 = unet<BFloat16>,
   };
 }
 

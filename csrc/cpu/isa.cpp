@@ -21,7 +21,7 @@ const FusedKernels& best_kernels() {
 }
 
 struct Free {
-  void operator()(float* memory) const { std::free(memory); }
+  void operator()(float* memory) const { release(memory); }
 };
 
 struct Buffer {
@@ -36,15 +36,22 @@ const FusedKernels& fused_kernels() {
   return chosen;
 }
 
+float* allocate(std::int64_t floats) {
+  const std::size_t bytes = (static_cast<std::size_t>(floats) * sizeof(float) + 63) / 64 * 64;
+  float* memory = static_cast<float*>(std::aligned_alloc(64, bytes));
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+void release(float* memory) { std::free(memory); }
+
 float* scratch(Scratch slot, std::int64_t floats) {
   thread_local Buffer buffers[2];
   Buffer& buffer = buffers[static_cast<int>(slot)];
   if (floats > buffer.floats) {
     buffer.memory.reset();
     buffer.floats = 0;
-    const std::size_t bytes = (static_cast<std::size_t>(floats) * sizeof(float) + 63) / 64 * 64;
-    buffer.memory.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-    if (!buffer.memory) throw std::bad_alloc();
+    buffer.memory.reset(allocate(floats));
     buffer.floats = floats;
   }
   return buffer.memory.get();

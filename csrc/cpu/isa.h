@@ -7,7 +7,8 @@
 
 namespace depthsr {
 
-struct PackedNetwork;
+struct UNetWeights;
+struct UNetInput;
 
 // One fine row of joint bilateral upsampling. Every pointer but coarse[k] is to `width` values.
 struct JointBilateralRow {
@@ -29,6 +30,12 @@ struct FusedKernels {
   void (*naf_block_bf16)(const BFloat16* x, const NafBlockWeights& weights, float eps, Image image, BFloat16* out,
                          ParallelFor parallel_for);
   void (*joint_bilateral_row)(const JointBilateralRow& row);
+  // The weights as the kernels of this table read them; to be freed with `release`.
+  float* (*pack_unet)(const UNetWeights& weights);
+  void (*unet)(const UNetWeights& weights, const float* packed, const UNetInput& input, float* depth_m, float* error_m,
+               ParallelFor parallel_for);
+  void (*unet_bf16)(const UNetWeights& weights, const float* packed, const UNetInput& input, float* depth_m,
+                    float* error_m, ParallelFor parallel_for);
 };
 
 extern const FusedKernels PORTABLE_KERNELS;
@@ -39,6 +46,10 @@ extern const FusedKernels AVX512_KERNELS;
 
 // The table for this processor.
 const FusedKernels& fused_kernels();
+
+// 64-byte aligned memory. Throws std::bad_alloc.
+float* allocate(std::int64_t floats);
+void release(float* memory);
 
 // Memory of the calling thread, at least `floats` long, 64-byte aligned, kept for the next call. The two slots are
 // for a whole frame (asked for outside of parallel loops) and for one range of a loop (asked for inside).

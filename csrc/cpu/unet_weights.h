@@ -1,0 +1,42 @@
+// What the U-Net of one frame reads: its parameters as stored, and the frame with its prior. Plain pointers.
+#pragma once
+
+#include <cstdint>
+
+#include "depthsr/kernels.h"
+
+namespace depthsr {
+
+// Of Prior.candidates_BKHW in depthsr/models/prior.py: upsamplings, then the 3×3 coarse pixels around.
+constexpr int UPSAMPLINGS = 3;
+constexpr int CANDIDATES = UPSAMPLINGS + 9;
+
+// Channels of the depth path's stem: upsamplings, logarithm of the first, ambiguity, validity, RGB.
+constexpr int DEPTH_FEATURES = UPSAMPLINGS + 6;
+
+constexpr int MOST_BLOCKS = 64;
+
+struct ConvWeights {
+  const float* weight;
+  const float* bias;  // null where the layer has none
+};
+
+struct UNetWeights {
+  std::int64_t widths[4], relative_blocks[4], depth_blocks[4], middle_blocks, decoder_blocks[3];
+  ConvWeights relative_stem, depth_stem, condition, relative_downs[3], depth_downs[3], fusions[4], ups[3];
+  ConvWeights choice_head, residual_head, error_head;
+  NafBlockWeights blocks[MOST_BLOCKS];  // in the order in which they run
+  std::int64_t block_channels[MOST_BLOCKS];
+  std::int64_t block_count;
+};
+
+struct UNetInput {
+  const float* rgb_HW3;
+  std::int64_t height, width, low_height, low_width;
+  const float *upsampled, *ambiguity, *valid, *filled;  // of Prior
+  const std::int32_t *nearest_row, *nearest_column;
+  float condition[2];
+  float scale_m, limit_m;  // the depth is clipped to [0, limit_m]
+};
+
+}  // namespace depthsr

@@ -44,6 +44,14 @@ class InputProtocol(str, Enum):
     AIS = "ais"
 
 
+class Runtime(str, Enum):
+    """What depthsr.infer.RUNTIMES holds; a test keeps the two equal."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    NATIVE = "native"
+
+
 class DepthFormat(str, Enum):
     PNG = "png"
     NPY = "npy"
@@ -81,6 +89,9 @@ def infer(
     ] = None,
     max_depth: Annotated[float | None, typer.Option(help="Largest depth there can be, metres, if known.")] = None,
     device: Device = "auto",
+    runtime: Annotated[
+        Runtime, typer.Option(help="native: C++ on the CPU, without torch. auto: torch where it is installed.")
+    ] = Runtime.AUTO,
     depth_format: Annotated[
         DepthFormat | None,
         typer.Option("--format", help="Of the written depth. Default: png (16-bit, millimetres); npy with ais."),
@@ -109,7 +120,8 @@ def infer(
         depth_format=depth_format.value,
         picture=picture,
     )
-    written = infer_files(load(model, device, "fp16" if fp16 else "auto"), frames, out, options)
+    predictor = load(model, device, "fp16" if fp16 else "auto", runtime.value)
+    written = infer_files(predictor, frames, out, options)
     unit = "16-bit, millimetres, 0 = no value" if depth_format is DepthFormat.PNG else "float32, metres"
     shown = written[0] if len(written) == 1 else f"{len(written)} depth maps in {out}"
     typer.echo(f"wrote {shown} ({depth_format.value}: {unit}){' and *.vis.png to look at' if picture else ''}")
@@ -189,30 +201,64 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many frames, spread evenly.")] = None,
     seed: Annotated[int, typer.Option(help="Of the simulated degradation.")] = 0,
-    json: Annotated[str | None, typer.Option(help="Write the scores to this file too.", metavar="FILE")] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="Say that --data are the test frames of middlebury, lu, nyuv2, rgb-d-d, rgb-d-d-sensor or "
+            "arkitscenes: adds the figures published for the same protocol."
+        ),
+    ] = None,
+    json: Annotated[str | None, typer.Option(help="Write the scores, also of each frame.", metavar="FILE")] = None,
+    markdown: Annotated[str | None, typer.Option(help="Write the table.", metavar="FILE")] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Write a picture of the worst and the median frame.", metavar="FILE")
+    ] = None,
+    robustness: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of the table, with --protocol ais: RMSE against noise, dropped bits and scale, drawn to "
+            "this file (PNG, SVG or PDF; needs matplotlib).",
+            metavar="FILE",
+        ),
+    ] = None,
     device: Device = "auto",
     fp16: Half = False,
 ) -> None:
     """Score models against ground truth.
 
-    Prints a table with a row for each model or baseline; --json writes the same numbers to a file.
+    Prints a table with a row for each model or baseline, with bootstrap intervals; --json keeps every number.
     """
-    from depthsr.evaluate import evaluate as run
-    from depthsr.evaluate import markdown_table, write_json
+    options = {"baselines": baselines, "split": split, "limit": limit, "seed": seed}
+    where = {"device": device, "dtype": "fp16" if fp16 else "auto"}
+    if robustness is not None:
+        if protocol is not Protocol.AIS or (benchmark, markdown, sheet) != (None, None, None):
+            raise UserError(
+                "--robustness varies the challenge's law: give --protocol ais, and leave out --benchmark, --markdown "
+                "and --sheet."
+            )
+        from depthsr.report import write_json
+        from depthsr.robustness import check_figure, draw, measure, table
 
-    result = run(
-        data,
-        protocol.value,
-        model,
-        baselines=baselines,
-        split=split,
-        limit=limit,
-        seed=seed,
-        device=device,
-        dtype="fp16" if fp16 else "auto",
-    )
+        check_figure(robustness)
+        curves = measure(data, model, **options, **where)
+        draw(curves, robustness)
+        if json is not None:
+            write_json(curves, json)
+        typer.echo(table(curves))
+        return
+
+    from depthsr.evaluate import evaluate as run
+    from depthsr.report import markdown_table, write_json, write_markdown
+
+    result = run(data, protocol.value, model, **options, benchmark=benchmark, **where)
     if json is not None:
         write_json(result, json)
+    if markdown is not None:
+        write_markdown(result, markdown)
+    if sheet is not None:
+        from depthsr.sheet import write_sheet
+
+        write_sheet(sheet, result, data, **where)
     typer.echo(markdown_table(result))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from depthsr import metrics
+from depthsr.bootstrap import LEVEL, RESAMPLES, Bootstrap, bootstrap
 from depthsr.data.degrade import (
     AIS_CLIP_M,
     AIS_STEP_M,
@@ -25,26 +25,21 @@ from depthsr.data.degrade import (
     ground_truth,
 )
 from depthsr.data.layouts import Frame, FrameDataset, open_dataset
-from depthsr.io.atomic import atomic_path
 from depthsr.io.depth import MILLIMETRE_M, NO_VALUE_UINT16
 from depthsr.models.baselines import BASELINES
 from depthsr.precision import resolve_device
+from depthsr.published import check_benchmark, published_rows
 from depthsr.types import UserError
 
 if TYPE_CHECKING:
     from depthsr.infer import Predictor
 
 SPLITS = ("all", "train", "val", "last100")
-#: Column of a row -> (heading of the table, factor, decimals, whether less is better).
-COLUMNS = {
-    "rmse": ("RMSE (m)", 1, 3, True),
-    "mae": ("MAE (m)", 1, 3, True),
-    "abs_rel": ("AbsRel (%)", 100, 2, True),
-    "delta1": ("δ1 (%)", 100, 2, False),
-    "edge_rmse": ("edge RMSE (m)", 1, 3, True),
-    "boundary_f1": ("boundary F1 (%)", 100, 2, False),
-    "time_ms": ("time (ms)", 1, 1, True),
-}
+#: Limits of the depth ranges that are scored apart: of "ais" the end of its first level, within which it tells nothing.
+AIS_RANGES_M = (AIS_STEP_M,)
+RANGES_M = (5.0, 20.0)
+#: Metrics in which methods are compared with the best baseline.
+COMPARED = ("rmse", "mae")
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +53,7 @@ def evaluate(
     split: str | None = None,
     limit: int | None = None,
     seed: int = 0,
+    benchmark: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
 ) -> dict:
@@ -70,57 +66,152 @@ def evaluate(
     baselines  put all classical baselines beside the models, each with its settings for the protocol.
     split      "all", "train", "val", "last100"; None: the validation part where the layout states one, else all.
     limit      at most so many frames, spread evenly over the split.
-    seed       the noise of the i-th frame of the folder is drawn from seed + i, whatever the split and limit.
+    seed       the noise of the i-th frame of the folder is drawn from seed + i, whatever the split and limit; the
+               bootstrap is drawn from it too.
+    benchmark  one of depthsr.published.BENCHMARKS, if `data` are its test frames: puts published figures beside ours.
 
-    Returns {"protocol", "frames", "split", "seed", "device", "rows": [{"method", "rmse", "mae", "abs_rel", "delta1",
-    "edge_rmse", "boundary_f1", "time_ms"}, ...]}: means over frames (metres, shares), median time of a call. A metric
-    that is defined for no frame is None. Raises UserError for an unknown protocol, split or model and bad files.
+    Returns
+      protocol, frames (their number), split, seed, device, benchmark
+      unit            of depth and of every error: "m", or "grey levels" for the benchmarks that are scored so.
+      ranges_m        limits of the ranges of depth that are scored apart.
+      input           "simulated", "own" (all frames brought theirs) or "mixed".
+      interval        {"level", "resamples", "unit", "units"} of the bootstrap: what was drawn (depthsr.bootstrap).
+      best_baseline   {"rmse": name, "mae": name}; {} without a baseline.
+      rows            one a method: "method", the mean over frames of each of depthsr.metrics.METRICS and of the RMSE
+                      by range (AIS_RANGES_M, else RANGES_M; none in grey levels), None where it is defined for no
+                      frame; "time_ms", median of a call; "max_over_input", the largest depth given over the largest
+                      depth of the frame's input, largest over frames; "ci", {metric: [low, high] or None}; "ratio",
+                      {"rmse" and "mae": {"value", "ci"}} to the best baseline on the same frames (None where that one
+                      has no error at all).
+      published       rows of papers that ran the same protocol on the same benchmark.
+      frame_names, scenes, per_frame   the last is one {"method", metric: [a value or None a frame]} a method.
+
+    Raises UserError for an unknown protocol, split, benchmark or model and bad files.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
+    unit = "m" if benchmark is None else check_benchmark(benchmark).unit
     dataset = open_dataset(data)
     split = split or ("val" if dataset.has_own_split else "all")
-    names = _choose(dataset, split, limit)
-    methods = list(dict.fromkeys([*(models or ["edge"]), *(BASELINES if baselines else [])]))
-    predictors = {method: _load(method, protocol, device, dtype) for method in methods}
+    names = choose_frames(dataset, split, limit)
+    methods = choose_methods(models, baselines)
+    predictors = {method: load_method(method, protocol, device, dtype) for method in methods}
+    limits_m = () if unit != "m" else AIS_RANGES_M if protocol == "ais" else RANGES_M
 
-    position = {name: i for i, name in enumerate(dataset.names)}
+    scored: list[str] = []
+    own_inputs = 0
     scores: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
     times_ms: dict[str, list[float]] = {method: [] for method in methods}
+    max_over_input = dict.fromkeys(methods, 0.0)
     for name in tqdm(names, desc=f"eval {protocol}", unit="frame", delay=2):
         frame = dataset.read(name)
         truth_m = ground_truth(frame.depth_m, protocol)
-        degraded = _degraded(frame, name, dataset, protocol, seed + position[name])
+        degraded = degraded_input(frame, name, dataset, protocol, seed)
         if not (np.isfinite(truth_m).any() and np.isfinite(degraded.depth_m).any()):
             log.warning("%s is left out: it has no depth to score or none to start from.", name)
             continue
         for method, predictor in predictors.items():
             if not times_ms[method]:
-                _restore(predictor, frame, degraded)  # the first call pays for start-up; it is not counted
-            depth_m, time_ms = _restore(predictor, frame, degraded)
-            scores[method].append(metrics.score(depth_m, truth_m))
-            times_ms[method].append(time_ms)
-    frames = len(times_ms[methods[0]])
-    if not frames:
+                restore(predictor, frame, degraded)  # the first call pays for start-up; it is not counted
+            start = time.perf_counter()
+            depth_m = restore(predictor, frame, degraded)
+            times_ms[method].append(1e3 * (time.perf_counter() - start))
+            scores[method].append(
+                {**metrics.score(depth_m, truth_m), **metrics.rmse_by_range(depth_m, truth_m, limits_m)}
+            )
+            largest = float(depth_m.max() / np.nanmax(degraded.depth_m))
+            max_over_input[method] = max(max_over_input[method], largest)
+        scored.append(name)
+        own_inputs += _has_own_input(frame, dataset, protocol)
+    if not scored:
         raise UserError(f"{data} has no frame with depth to score; check the files in its depth folder.")
+
+    scenes = [dataset.scene(name) for name in scored]
+    drawn = bootstrap(scenes, seed=seed)
+    rows = []
+    for method in methods:
+        means = metrics.mean_over_frames(scores[method])
+        rows.append(
+            {
+                "method": method,
+                **{metric: _or_none(mean) for metric, mean in means.items()},
+                "time_ms": float(np.median(times_ms[method])),
+                "max_over_input": max_over_input[method],
+                "ci": {metric: _listed(drawn.interval(_column(scores[method], metric))) for metric in means},
+            }
+        )
+    best_baseline = _best_baseline(rows)
+    for row in rows:
+        row["ratio"] = {
+            metric: _ratio(scores[row["method"]], scores[best], metric, drawn) for metric, best in best_baseline.items()
+        }
+    inputs = "own" if own_inputs == len(scored) else "mixed" if own_inputs else "simulated"
     return {
         "protocol": protocol,
-        "frames": frames,
+        "frames": len(scored),
         "split": split,
         "seed": seed,
         "device": str(resolve_device(device)),
-        "rows": [
-            {
-                "method": method,
-                **{k: None if np.isnan(v) else v for k, v in metrics.mean_over_frames(scores[method]).items()},
-                "time_ms": float(np.median(times_ms[method])),
-            }
+        "benchmark": benchmark,
+        "unit": unit,
+        "ranges_m": list(limits_m),
+        "input": inputs,
+        "interval": {"level": LEVEL, "resamples": RESAMPLES, "unit": drawn.unit, "units": drawn.units},
+        "best_baseline": best_baseline,
+        "rows": rows,
+        "published": published_rows(benchmark, protocol, inputs),
+        "frame_names": scored,
+        "scenes": scenes,
+        "per_frame": [
+            {"method": method, **{metric: _rounded(_column(scores[method], metric)) for metric in scores[method][0]}}
             for method in methods
         ],
     }
 
 
-def _choose(dataset: FrameDataset, split: str, limit: int | None) -> list[str]:
+def _best_baseline(rows: list[dict]) -> dict[str, str]:
+    """Metric -> the baseline with the least of it over all frames; {} when no baseline ran."""
+    baselines = [row for row in rows if row["method"] in BASELINES]
+    if not baselines:
+        return {}
+    return {metric: min(baselines, key=lambda row: row[metric])["method"] for metric in COMPARED}
+
+
+def _ratio(ours: list[dict], best: list[dict], metric: str, drawn: Bootstrap) -> dict | None:
+    """None where the baseline is perfect, as interpolation is on a clean map."""
+    numerator, denominator = _column(ours, metric), _column(best, metric)
+    if not sum(denominator):
+        return None
+    return {
+        "value": sum(numerator) / sum(denominator),
+        "ci": _listed(drawn.ratio_interval(numerator, denominator)),
+    }
+
+
+def _column(scores: list[dict[str, float]], metric: str) -> list[float]:
+    return [frame[metric] for frame in scores]
+
+
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _rounded(values: list[float]) -> list[float | None]:
+    """Six digits: the file is to be read, and one frame's score is not known better."""
+    return [None if np.isnan(value) else float(f"{value:.6g}") for value in values]
+
+
+def choose_methods(models: Sequence[str] | None, baselines: bool) -> list[str]:
+    """The models (None: "edge"), then the classical baselines if wanted; nobody twice."""
+    return list(dict.fromkeys([*(models or ["edge"]), *(BASELINES if baselines else [])]))
+
+
+def choose_frames(dataset: FrameDataset, split: str, limit: int | None) -> list[str]:
+    """Names of the split's frames, at most `limit`, spread evenly. Raises UserError where none would be left."""
     if split not in SPLITS:
         raise UserError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}.")
     if split == "all":
@@ -136,7 +227,8 @@ def _choose(dataset: FrameDataset, split: str, limit: int | None) -> list[str]:
     return [names[i * len(names) // limit] for i in range(limit)]
 
 
-def _load(method: str, protocol: str, device: str, dtype: str) -> Predictor:
+def load_method(method: str, protocol: str, device: str, dtype: str) -> Predictor:
+    """A model, or a baseline with its settings for the protocol."""
     from depthsr.infer import BaselineRestorer, Predictor, load
 
     if method in BASELINES:
@@ -144,15 +236,22 @@ def _load(method: str, protocol: str, device: str, dtype: str) -> Predictor:
     return load(method, device=device, dtype=dtype)
 
 
-def _degraded(frame: Frame, name: str, dataset: FrameDataset, protocol: str, seed: int) -> Degraded:
-    """The frame's own low-resolution depth where it has one that fits the protocol, else a simulated one."""
-    if frame.lr is None or dataset.lr_protocol not in (None, protocol):
-        return degrade(frame.depth_m, protocol, seed=seed)
+def degraded_input(frame: Frame, name: str, dataset: FrameDataset, protocol: str, seed: int) -> Degraded:
+    """The frame's own low-resolution depth where it has one that fits the protocol, else a simulated one.
+
+    The noise is that of seed + the frame's place in the folder.
+    """
+    if not _has_own_input(frame, dataset, protocol):
+        return degrade(frame.depth_m, protocol, seed=seed + dataset.names.index(name))
     if protocol == "ais":
         levels = frame.lr.astype(np.float32)
         return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, protocol)
     low_m = _metres(frame.lr, name)
     return Degraded(low_m, low_m, TOF_STEP_M if protocol == "tof" else 0.0, None, protocol)
+
+
+def _has_own_input(frame: Frame, dataset: FrameDataset, protocol: str) -> bool:
+    return frame.lr is not None and dataset.lr_protocol in (None, protocol) and protocol != "clean"
 
 
 def _metres(lr_hw: np.ndarray, name: str) -> np.ndarray:
@@ -168,41 +267,11 @@ def _metres(lr_hw: np.ndarray, name: str) -> np.ndarray:
     return np.where(np.isfinite(low_m) & (low_m > 0), low_m, np.float32("nan"))
 
 
-def _restore(predictor: Predictor, frame: Frame, degraded: Degraded) -> tuple[np.ndarray, float]:
-    """H×W metres and the milliseconds that the call took."""
-    start = time.perf_counter()
-    prediction = predictor(
+def restore(predictor: Predictor, frame: Frame, degraded: Degraded) -> np.ndarray:
+    """H×W metres; the method is told what is known of the input."""
+    return predictor(
         frame.rgb,
         degraded.depth_m,
         quantisation_step_m=degraded.quantisation_step_m,
         max_depth_m=degraded.max_depth_m,
-    )
-    return prediction.depth_m, 1e3 * (time.perf_counter() - start)
-
-
-def markdown_table(result: dict) -> str:
-    """The rows of `evaluate` as a Markdown table, the best of each column in bold."""
-    lines = [
-        f"{result['protocol']}: {result['frames']} frames, split {result['split']}, seed {result['seed']}",
-        "",
-        "| method | " + " | ".join(heading for heading, *_ in COLUMNS.values()) + " |",
-        "|---|" + "---:|" * len(COLUMNS),
-    ]
-    best = {}
-    for column, (_, _, _, less_is_better) in COLUMNS.items():
-        values = [row[column] for row in result["rows"] if row[column] is not None]
-        best[column] = (min if less_is_better else max)(values) if values else None
-    for row in result["rows"]:
-        cells = []
-        for column, (_, factor, decimals, _) in COLUMNS.items():
-            value = row[column]
-            text = "–" if value is None else f"{factor * value:.{decimals}f}"
-            cells.append(f"**{text}**" if value is not None and value == best[column] else text)
-        lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def write_json(result: dict, path: str | Path) -> None:
-    """Write the result of `evaluate` whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    ).depth_m

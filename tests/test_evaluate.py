@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from depthsr import metrics
+from depthsr.bootstrap import bootstrap
 from depthsr.config import EDGE
 from depthsr.data.degrade import PROTOCOLS, degrade, dequantise_ais, ground_truth
-from depthsr.evaluate import evaluate, markdown_table, write_json
+from depthsr.evaluate import evaluate
 from depthsr.models.baselines import BASELINES
 from depthsr.types import UserError
 
@@ -59,9 +60,82 @@ def test_scores_are_those_of_the_definition(pairs: Path, protocol: str) -> None:
             expected[method].append(metrics.score(np.clip(depth, 0, degraded.max_depth_m), truth_m))
     for row in result["rows"]:
         for metric in metrics.METRICS:
-            mean = np.mean([frame[metric] for frame in expected[row["method"]]])
-            assert row[metric] == pytest.approx(mean, rel=1e-4), (row["method"], metric)
+            of_frames = [frame[metric] for frame in expected[row["method"]]]
+            assert row[metric] == pytest.approx(np.mean(of_frames), rel=1e-4, abs=1e-9), (row["method"], metric)
         assert row["time_ms"] > 0
+    assert [row["method"] for row in result["per_frame"]] == [row["method"] for row in result["rows"]]
+    for row in result["per_frame"]:
+        for metric in metrics.METRICS:
+            of_frames = [frame[metric] for frame in expected[row["method"]]]
+            assert row[metric] == pytest.approx(of_frames, rel=1e-4, abs=1e-9), (row["method"], metric)
+    assert result["frame_names"] == ["hall_1", "hall_2", "kitchen_1", "yard_1", "yard_2"]
+    assert result["scenes"] == ["hall", "hall", "kitchen", "yard", "yard"]
+    assert (result["input"], result["unit"], result["published"]) == ("simulated", "m", [])
+
+
+def test_ranges_are_scored_apart(pairs: Path) -> None:
+    """The challenge's first level ends at 16 m; elsewhere the limits are 5 and 20 m."""
+    np.save(pairs / "depth/hall_1.npy", np.random.default_rng(6).uniform(1, 60, (48, 64)).astype(np.float32))
+    for protocol, limits_m in (("ais", (16,)), ("gdsr-x4", (5, 20))):
+        result = evaluate(pairs, protocol, ["nearest"], baselines=False, limit=1)
+        rgb, depth_m = read_pair(pairs, "hall_1")
+        degraded = degrade(depth_m, protocol, seed=0)
+        depth_m, truth_m = BASELINES["nearest"](rgb, degraded.depth_m), ground_truth(depth_m, protocol)
+        assert result["ranges_m"] == list(limits_m)
+        bounds_m = [0, *limits_m, 301]
+        for name, low_m, high_m in zip(metrics.range_names(limits_m), bounds_m[:-1], bounds_m[1:], strict=True):
+            within = (truth_m >= low_m) & (truth_m < high_m)
+            expected = np.sqrt(np.mean((depth_m[within] - truth_m[within]) ** 2))
+            assert result["rows"][0][name] == pytest.approx(expected, rel=1e-5)
+
+
+def test_intervals_and_ratios_are_those_of_the_frames(pairs: Path) -> None:
+    result = evaluate(pairs, "gdsr-x8", ["bicubic"], seed=3)
+    rmse = {row["method"]: row["rmse"] for row in result["per_frame"]}
+    best = min(rmse, key=lambda method: np.mean(rmse[method]))
+    assert result["best_baseline"]["rmse"] == best
+    drawn = bootstrap(["hall", "hall", "kitchen", "yard", "yard"], seed=3)
+    assert result["interval"] == {"level": 0.95, "resamples": 2000, "unit": "frame", "units": 5}
+    for row in result["rows"]:
+        of_frames = rmse[row["method"]]
+        assert row["ci"]["rmse"] == pytest.approx(drawn.interval(of_frames), rel=1e-4)
+        assert row["ci"]["rmse"][0] < row["rmse"] < row["ci"]["rmse"][1]
+        assert row["ratio"]["rmse"]["value"] == pytest.approx(sum(of_frames) / sum(rmse[best]), rel=1e-4)
+        assert row["ratio"]["rmse"]["ci"] == pytest.approx(drawn.ratio_interval(of_frames, rmse[best]), rel=1e-4)
+    alone = evaluate(pairs, "gdsr-x8", ["bicubic"], baselines=False, limit=1)
+    assert alone["rows"][0]["ci"]["rmse"] is None
+    (pairs / "scenes.json").write_text(
+        json.dumps(dict(zip(("hall_1", "hall_2", "kitchen_1", "yard_1", "yard_2"), "abcde", strict=True)))
+    )
+    assert evaluate(pairs, "gdsr-x8", ["nearest"], baselines=False)["interval"]["unit"] == "scene"
+
+
+def test_a_clean_map_is_kept_by_interpolation(pairs: Path) -> None:
+    """Nothing to restore: nearest and bilinear change nothing, and no ratio to them is told."""
+    result = evaluate(pairs, "clean", ["nearest", "bilinear"])
+    for row in result["rows"]:
+        kept = row["method"] in ("nearest", "bilinear", "bicubic")
+        assert (row["median_rel"] == row["rmse"] == 0) == kept, row["method"]
+    assert all(row["ratio"] == {"rmse": None, "mae": None} for row in result["rows"])
+
+
+def test_the_largest_output_is_told(pairs: Path) -> None:
+    """Interpolation stays within its input; the share is over the input's largest value, not the truth's."""
+    row = evaluate(pairs, "gdsr-x4", ["nearest"], baselines=False)["rows"][0]
+    assert row["max_over_input"] == 1
+
+
+def test_a_benchmark_brings_its_unit_and_the_papers_that_ran_the_protocol(pairs: Path) -> None:
+    grey = evaluate(pairs, "gdsr-x8", ["bicubic"], baselines=False, benchmark="middlebury")
+    assert (grey["unit"], grey["ranges_m"], grey["benchmark"]) == ("grey levels", [], "middlebury")
+    assert {row["method"]: row["rmse_border6"] for row in grey["published"]} == {
+        "bicubic": 3.98,
+        "DCTNet": 2.05,
+        "SGNet": 1.64,
+    }
+    assert evaluate(pairs, "tof", ["bicubic"], baselines=False, benchmark="nyuv2")["published"] == []
+    with pytest.raises(UserError, match="kitti"):
+        evaluate(pairs, "gdsr-x8", ["bicubic"], benchmark="kitti")
 
 
 def test_given_low_resolution_depth_is_used(pairs: Path) -> None:
@@ -80,7 +154,9 @@ def test_given_low_resolution_depth_is_used(pairs: Path) -> None:
     millimetres[0, 0], millimetres[3, 3] = 0, 65535  # both: no value
     low["hall_1"][0, 0] = low["hall_1"][3, 3] = 0
     assert cv2.imwrite(str(pairs / "lr/hall_1.png"), millimetres)
-    row = evaluate(pairs, "gdsr-x8", ["nearest"], baselines=False)["rows"][0]
+    result = evaluate(pairs, "gdsr-x8", ["nearest"], baselines=False)
+    assert result["input"] == "own"
+    row = result["rows"][0]
     errors = [
         metrics.mae(BASELINES["nearest"](read_pair(pairs, name)[0], low[name]), ground_truth(truth[name], "gdsr-x8"))
         for name in truth
@@ -175,21 +251,3 @@ def test_mistakes(pairs: Path) -> None:
         evaluate(pairs, "ais", [str(pairs / "nowhere")])
     with pytest.raises(UserError, match="5 frames"):
         evaluate(pairs, "ais", ["bilinear"], split="last100")
-
-
-def test_table_and_json_hold_the_same_numbers(tmp_path: Path) -> None:
-    values = {"mae": 0.5, "abs_rel": 0.0123, "delta1": 0.98, "boundary_f1": 0.25, "time_ms": 12.34}
-    result = {
-        "protocol": "ais", "frames": 3, "split": "val", "seed": 0, "device": "cpu",
-        "rows": [
-            {"method": "edge", "rmse": 1.25, "edge_rmse": None, **values},
-            {"method": "nearest", "rmse": 2.5, "edge_rmse": None, **values, "time_ms": 1.0},
-        ],
-    }  # fmt: skip
-    lines = markdown_table(result).splitlines()
-    assert lines[0] == "ais: 3 frames, split val, seed 0"
-    assert lines[4] == "| edge | **1.250** | **0.500** | **1.23** | **98.00** | – | **25.00** | 12.3 |"
-    assert lines[5] == "| nearest | 2.500 | **0.500** | **1.23** | **98.00** | – | **25.00** | **1.0** |"
-    write_json(result, tmp_path / "scores.json")
-    assert json.loads((tmp_path / "scores.json").read_text()) == result
-    assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]

@@ -10,16 +10,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from depthsr.config import PRESETS, ModelConfig
+from depthsr.config import PRESETS
 from depthsr.io.atomic import atomic_path
+from depthsr.model_files import CONFIG_FILE, WEIGHTS_FILE, corrupt_weights, model_folder, other_weights, read_config
 from depthsr.models.network import DepthSR
 from depthsr.types import UserError
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-
-#: Trained weights that ship inside the package, a folder each.
-SHIPPED = Path(__file__).parent / "weights"
 
 
 def load_model(
@@ -29,13 +24,7 @@ def load_model(
 
     Raises UserError when there is no such model, or its files are corrupt or of another model.
     """
-    if name_or_path in PRESETS and not (SHIPPED / str(name_or_path)).is_dir():
-        raise UserError(
-            f"no trained weights of {name_or_path!r} ship with this version; train them "
-            f"(depthsr train --preset {name_or_path}) and name the folder they are saved in, or use 'edge'."
-        )
-    folder = SHIPPED / str(name_or_path) if name_or_path in PRESETS else Path(name_or_path)
-    return _read_folder(folder).to(device=device, dtype=dtype).eval()
+    return _read_folder(model_folder(name_or_path)).to(device=device, dtype=dtype).eval()
 
 
 def new_or_saved_model(name_or_path: str | Path) -> DepthSR:
@@ -51,30 +40,15 @@ def new_or_saved_model(name_or_path: str | Path) -> DepthSR:
 
 
 def _read_folder(folder: Path) -> DepthSR:
-    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise UserError(
-                f"{path} does not exist; name a model ({', '.join(PRESETS)}) or a folder with {CONFIG_FILE} "
-                f"and {WEIGHTS_FILE}."
-            )
+    model = DepthSR(read_config(folder))
     try:
-        config = ModelConfig.from_dict(json.loads(config_path.read_text()))
-    except (json.JSONDecodeError, UnicodeDecodeError, UserError) as error:
-        raise UserError(f"{config_path} is no model configuration ({error}); fetch or save the model again.") from error
-    try:
-        weights = safetensors.torch.load_file(weights_path)
+        weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{weights_path} is corrupt ({error}); fetch or save it again.") from error
-    model = DepthSR(config)
+        raise corrupt_weights(folder, error) from error
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     if expected != found:
-        different = sorted(set(expected.items()) ^ set(found.items()), key=str)[0][0]
-        raise UserError(
-            f"{weights_path} does not belong to the model that {config_path} describes (first difference: "
-            f"{different}); put together the two files of one model."
-        )
+        raise other_weights(folder, sorted(set(expected.items()) ^ set(found.items()), key=str)[0][0])
     model.load_state_dict(weights)
     return model
 

@@ -15,6 +15,8 @@ ENVIRONMENT = {
     "DEPTHSR_BACKEND": ("auto", "which implementation ops use: auto, reference, native, triton or cuda"),
     "DEPTHSR_CUDA": ("auto", "at build time: compile the CUDA kernels: auto, 0 or 1"),
     "DEPTHSR_NATIVE": ("auto", "at build time: compile the CPU kernels: auto (skip without a compiler), 0 or 1"),
+    "DEPTHSR_THREADS": ("auto", "threads of the native runtime: auto (one a core that the process may use) or a number"),
+    "DEPTHSR_TORCH": ("auto", "at build time: 0 installs without torch, for the native runtime alone"),
 }
 
 BACKENDS = ("auto", "reference", "native", "triton", "cuda")
@@ -31,6 +33,16 @@ def backend() -> str:
     if value not in BACKENDS:
         raise UserError(f"DEPTHSR_BACKEND is {value!r}; set it to one of {', '.join(BACKENDS)}.")
     return value
+
+
+def threads() -> int | None:
+    """How many threads the native runtime is to use; None: it decides. Raises UserError for what is no number."""
+    value = environment("DEPTHSR_THREADS")
+    if value == "auto":
+        return None
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= 1024):
+        raise UserError(f"DEPTHSR_THREADS is {value!r}; set it to auto or a number from 1 to 1024.")
+    return int(value)
 
 
 # --- model -----------------------------------------------------------------------------------------------------

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
-import torch
 
 from depthsr.inputs import check_depth, check_levels, check_relative, check_rgb, check_sizes
-from depthsr.precision import Precision, choose_precision, resolve_device
 from depthsr.types import Prediction, UserError
 
+if TYPE_CHECKING:
+    import torch
+
 PROTOCOLS = ("metric", "ais")
+
+#: What computes a model. A baseline needs neither.
+RUNTIMES = ("auto", "torch", "native")
 
 #: A value is supported when a measurement lies within this many low-resolution pixels or, in dense maps, within this
 #: share of the longer side: the gap an edge-guided fill can be trusted to close.
@@ -44,42 +49,6 @@ class Restorer(Protocol):
         max_depth_m: float | None,
         protocol: str,
     ) -> tuple[np.ndarray, np.ndarray | None]: ...
-
-
-@dataclass(frozen=True)
-class NetworkRestorer:
-    """DepthSR on its device, in the arithmetic `precision` chose."""
-
-    model: Any
-    device: torch.device
-    precision: Precision
-
-    @property
-    def takes_relative(self) -> bool:
-        return self.model.config.takes_relative
-
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
-        valid_hw = np.isfinite(depth_m_hw)
-        depth_m_B1HW, error_m_B1HW = self.model.infer(
-            torch.from_numpy(rgb_HW3).permute(2, 0, 1)[None].to(self.device),
-            self._tensor(np.where(valid_hw, depth_m_hw, 0)),
-            self._tensor(valid_hw),
-            relative_B1HW=self._relative(relative_HW),
-            quantisation_step_m=quantisation_step_m,
-            max_depth_m=max_depth_m,
-        )
-        return depth_m_B1HW[0, 0].cpu().numpy(), error_m_B1HW[0, 0].cpu().numpy()
-
-    def _tensor(self, map_hw: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(map_hw)[None, None].to(self.device)
-
-    def _relative(self, relative_HW: np.ndarray | None) -> torch.Tensor | None:
-        """The user's relative depth, scaled per frame as the network's own is."""
-        if relative_HW is None:
-            return None
-        from depthsr.models.depth_anything import normalise_relative
-
-        return normalise_relative(self._tensor(relative_HW))
 
 
 @dataclass(frozen=True)
@@ -164,32 +133,43 @@ class Predictor:
         return cv2.resize(check_relative(relative, size), size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def load(name_or_path: str = "edge", device: str = "auto", dtype: str | torch.dtype = "auto") -> Predictor:
+def load(
+    name_or_path: str = "edge", device: str = "auto", dtype: str | torch.dtype = "auto", runtime: str = "auto"
+) -> Predictor:
     """A Predictor for a model or a classical baseline.
 
     name_or_path  "edge", "base", the folder of a saved model, or a baseline's name ("bilinear", "guided_filter", ...).
     device        "auto" (a CUDA device when there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
     dtype         "auto" or "fp32"; "fp16" or "bf16": half-precision weights and the fastest arithmetic the device does
                   correctly with them (see depthsr.precision).
+    runtime       "torch"; "native": C++ on the CPU without torch, for models without Depth Anything; "auto": torch
+                  where it is installed, else native.
 
-    Raises UserError for a model that does not exist, is damaged or of another kind, and for a missing device.
+    Raises UserError for a model that does not exist, is damaged or of another kind, for a missing device, and for what
+    the runtime cannot do.
     """
+    runtime = choose_runtime(runtime)
     from depthsr.models.baselines import BASELINES
 
     if name_or_path in BASELINES:
         return Predictor(name_or_path, BaselineRestorer(BASELINES[name_or_path]))
+    if runtime == "torch":
+        from depthsr.torch_runtime import load_restorer
+    else:
+        from depthsr.native import load_restorer
+    return Predictor(name_or_path, load_restorer(name_or_path, device, dtype))
 
-    from depthsr.checkpoint import load_model
 
-    where = resolve_device(device)
-    precision = choose_precision(dtype, where)
-    model = load_model(name_or_path, device="cpu", dtype=torch.float32)
-    # channels_last: convolutions on CPUs and tensor cores are faster on it.
-    model = model.to(precision.weights).to(where, precision.arithmetic)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-    if precision.reason:
-        log.info("%s", precision.reason)
-    return Predictor(name_or_path, NetworkRestorer(model, where, precision))
+def choose_runtime(runtime: str) -> str:
+    """ "torch" or "native" for one of RUNTIMES. Raises UserError for another, and for torch where there is none."""
+    if runtime not in RUNTIMES:
+        raise UserError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}.")
+    has_torch = find_spec("torch") is not None
+    if runtime == "torch" and not has_torch:
+        raise UserError("torch is not installed: install it (pip install torch), or use --runtime native.")
+    if runtime == "auto" and not has_torch:
+        log.info("torch is not installed: the native runtime computes, on the CPU.")
+    return "torch" if has_torch and runtime != "native" else "native"
 
 
 def supported(valid_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:

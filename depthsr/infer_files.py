@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from depthsr.infer import Predictor
 from depthsr.io import (
@@ -49,17 +48,25 @@ def infer_files(
 ) -> list[Path]:
     """Write NAME.<format> (and NAME.vis.png) into `out` for each frame; returns the depth files.
 
-    A progress bar appears when it takes more than two seconds. Raises UserError, naming the frame's files, at the first
-    frame that cannot be restored; what was written before it is whole.
+    A progress bar appears when several take more than two seconds. Raises UserError, naming the frame's files, at the
+    first frame that cannot be restored; what was written before it is whole.
     """
     options = options or FileOptions()
     out = Path(out)
     outputs = [out / f"{frame.name}.{options.depth_format}" for frame in frames]
     pictures = [out / f"{frame.name}.vis.png" if options.picture else None for frame in frames]
     refuse_to_overwrite_inputs(frames, outputs + [picture for picture in pictures if picture])
-    for frame, output, picture in zip(tqdm(frames, unit="frame", delay=2), outputs, pictures, strict=True):
+    for frame, output, picture in zip(_with_progress(frames), outputs, pictures, strict=True):
         restore_file(predictor, frame, output, picture, options)
     return outputs
+
+
+def _with_progress(frames: Sequence[Inputs]) -> Iterable[Inputs]:
+    if len(frames) == 1:  # importing the bar takes a tenth of a second
+        return frames
+    from tqdm import tqdm
+
+    return tqdm(frames, unit="frame", delay=2)
 
 
 def restore_file(predictor: Predictor, frame: Inputs, output: Path, picture: Path | None, options: FileOptions) -> None:

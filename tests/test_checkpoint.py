@@ -10,6 +10,7 @@ import torch
 
 from depthsr import checkpoint
 from depthsr.config import EDGE
+from depthsr.model_files import SHIPPED
 from depthsr.models.network import DepthSR
 from depthsr.types import UserError
 
@@ -37,7 +38,7 @@ def test_the_shipped_edge_model_is_trained():
     model = checkpoint.load_model("edge")
     assert model.config == EDGE
     assert model.unet.residual_head.weight.abs().max() > 1e-3  # zero when fresh
-    weights = checkpoint.SHIPPED / "edge" / checkpoint.WEIGHTS_FILE
+    weights = SHIPPED / "edge" / checkpoint.WEIGHTS_FILE
     assert weights.stat().st_size < 6e6
 
 

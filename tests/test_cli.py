@@ -19,7 +19,7 @@ import depthsr
 from depthsr import cli
 from depthsr.config import TrainConfig
 from depthsr.data.degrade import PROTOCOLS, degrade
-from depthsr.infer import load
+from depthsr.infer import RUNTIMES, load
 from depthsr.io import DEPTH_FORMATS, read_depth, read_rgb, write_depth, write_picture
 
 RANDOM = np.random.default_rng(0)
@@ -180,6 +180,7 @@ def test_doctor_and_version_speak():
 def test_choices_are_those_of_the_library():
     assert tuple(p.value for p in cli.Protocol) == PROTOCOLS
     assert tuple(f.value for f in cli.DepthFormat) == DEPTH_FORMATS
+    assert tuple(r.value for r in cli.Runtime) == RUNTIMES
 
 
 def test_help_and_version_load_nothing_heavy():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import OpenEXR
 
 from depthsr.io.atomic import atomic_path
 from depthsr.io.image import read_bytes
@@ -17,6 +16,8 @@ DEPTH_CHANNELS = ("Z", "Y", "V", "R")
 
 def read_exr(path: str | Path) -> np.ndarray:
     """H×W float16 or float32 values of the depth channel. Raises UserError when the file has none or is damaged."""
+    import OpenEXR
+
     read_bytes(path)  # missing, empty and unreadable files, in the same words as for every other format
     try:
         with OpenEXR.File(str(path), separate_channels=True) as file:
@@ -33,6 +34,8 @@ def read_exr(path: str | Path) -> np.ndarray:
 
 def write_exr(path: str | Path, values_HW: np.ndarray) -> None:
     """Write float16 or float32 values as channel Z, ZIP-compressed without loss."""
+    import OpenEXR
+
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     with atomic_path(path) as temporary, OpenEXR.File(header, {"Z": np.ascontiguousarray(values_HW)}) as file:
         file.write(str(temporary))

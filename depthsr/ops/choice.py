@@ -8,39 +8,22 @@ with DEPTHSR_BACKEND or `backend(...)`, the same sentence is raised. `depthsr do
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from depthsr import config
+from depthsr.compiled import why_no_module
 from depthsr.ops import reference, registration
 
 logger = logging.getLogger("depthsr.ops")
 
 OPS = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
-
-
-def why_no_module(name: str) -> str | None:
-    """Why the compiled module depthsr.<name> cannot be used; loads it when it can."""
-    try:
-        importlib.import_module(f"depthsr.{name}")
-    except ModuleNotFoundError:
-        try:
-            decisions = json.loads((Path(__file__).parent.parent / "_build.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return f"depthsr.{name} is not built: this is a checkout; run `pip install .` in it"
-        return f"depthsr.{name} was {decisions.get(name, 'not known to this build')}"
-    except (ImportError, OSError) as error:
-        return f"depthsr.{name} is built but does not load: {error}"
-    return None
 
 
 @dataclass(frozen=True)

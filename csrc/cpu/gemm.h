@@ -41,48 +41,59 @@ void pack(std::int64_t columns, std::int64_t depth, float* packed, Element eleme
       for (std::int64_t n = first; n < first + PANEL; ++n) *packed++ = n < columns ? element(n, k) : 0.0f;
 }
 
-// Rows of the left factor: row m's inputs are `segments` runs of `length` floats, run s at
-// first + m · row_stride + s · segment_stride. A 1×1 convolution has one run; a 3×3 one three.
+// Rows of the left factor, cut into runs that lie side by side in memory: input k of run r of row m is
+// runs[r][m · row_stride + k]. A 1×1 convolution on NHWC pixels has one run, a 3×3 one has one for each kernel row.
+template <int RUNS>
 struct Rows {
-  const float* first;
+  const float* runs[RUNS];
   std::int64_t row_stride;
-  std::int64_t length;
-  std::int64_t segments = 1;
-  std::int64_t segment_stride = 0;
+  std::int64_t length;  // of each run
 };
 
 // ROWS rows times PANELS panels that lie `panel_stride` floats apart.
-template <int ROWS, int PANELS, typename Epilogue>
-DEPTHSR_INLINE void gemm_block(const Rows& rows, std::int64_t row, const float* panel, std::int64_t panel_stride,
+template <int ROWS, int PANELS, int RUNS, typename Epilogue>
+DEPTHSR_INLINE void gemm_block(const Rows<RUNS>& rows, std::int64_t row, const float* panel, std::int64_t panel_stride,
                                Epilogue epilogue) {
-  V sums[ROWS][PANELS * PANEL_VECTORS];
+  constexpr int VECTORS = PANELS * PANEL_VECTORS;
+  V sums[ROWS][VECTORS];
 #pragma GCC unroll 12
   for (int m = 0; m < ROWS; ++m)
 #pragma GCC unroll 8
-    for (int v = 0; v < PANELS * PANEL_VECTORS; ++v) sums[m][v] = V{};
+    for (int v = 0; v < VECTORS; ++v) sums[m][v] = V{};
   const float* weights = panel;
-  for (std::int64_t s = 0; s < rows.segments; ++s) {
-    const float* inputs = rows.first + row * rows.row_stride + s * rows.segment_stride;
-    for (std::int64_t k = 0; k < rows.length; ++k, weights += PANEL) {
-      V w[PANELS * PANEL_VECTORS];
+  const std::int64_t stride = rows.row_stride;
+  const auto step = [&](const float* inputs) __attribute__((always_inline)) {
+    V w[VECTORS];
 #pragma GCC unroll 8
-      for (int v = 0; v < PANELS * PANEL_VECTORS; ++v)
-        w[v] = load(weights + v / PANEL_VECTORS * panel_stride + v % PANEL_VECTORS * LANES);
+    for (int v = 0; v < VECTORS; ++v)
+      w[v] = load(weights + v / PANEL_VECTORS * panel_stride + v % PANEL_VECTORS * LANES);
 #pragma GCC unroll 12
-      for (int m = 0; m < ROWS; ++m) {
-        const V input = splat(inputs[m * rows.row_stride + k]);
+    for (int m = 0; m < ROWS; ++m) {
+      const V input = splat(inputs[m * stride]);
 #pragma GCC unroll 8
-        for (int v = 0; v < PANELS * PANEL_VECTORS; ++v) sums[m][v] += input * w[v];
-      }
+      for (int v = 0; v < VECTORS; ++v) sums[m][v] += input * w[v];
     }
+    weights += PANEL;
+  };
+#pragma GCC unroll 1
+  for (int run = 0; run < RUNS; ++run) {
+    const float* inputs = rows.runs[run] + row * stride;
+    std::int64_t k = 0;
+    for (; k + 4 <= rows.length; k += 4, inputs += 4) {
+      step(inputs);
+      step(inputs + 1);
+      step(inputs + 2);
+      step(inputs + 3);
+    }
+    for (; k < rows.length; ++k) step(inputs++);
   }
 #pragma GCC unroll 12
   for (int m = 0; m < ROWS; ++m) epilogue(row + m, sums[m]);
 }
 
 // Rows 0..count-1 times PANELS panels. epilogue(row, sums): what is done with a row's PANELS · PANEL_VECTORS vectors.
-template <int PANELS = 1, typename Epilogue>
-DEPTHSR_INLINE void gemm(const Rows& rows, std::int64_t count, const float* panel, std::int64_t panel_stride,
+template <int PANELS = 1, int RUNS, typename Epilogue>
+DEPTHSR_INLINE void gemm(const Rows<RUNS>& rows, std::int64_t count, const float* panel, std::int64_t panel_stride,
                          Epilogue epilogue) {
   constexpr int BLOCK = block_rows(PANELS);
   std::int64_t row = 0;

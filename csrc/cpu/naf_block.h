@@ -98,27 +98,51 @@ DEPTHSR_INLINE void attended_projection(const NafBlockWeights& w, std::int64_t c
   });
 }
 
-// (x - mean) / sqrt(variance + eps) of one pixel's channels. The variance is taken around the mean.
+// The channels first.. of one pixel; those beyond the last hold `beyond`.
 template <typename T>
-DEPTHSR_INLINE void normalise(const T* x, std::int64_t channels, float eps, float* out) {
-  V total{};
-  for (std::int64_t c = 0; c < channels; c += LANES) total += load(x + c, channels - c);
-  const V mean = splat(sum(total) / static_cast<float>(channels));
-  V squares{};
-  for (std::int64_t c = 0; c < channels; c += LANES) {
-    const V centred = load(x + c, channels - c) - mean;
-    if (channels - c < LANES) {  // the lanes beyond the last channel hold -mean
-      float lanes[LANES];
-      store(lanes, centred);
-      for (std::int64_t lane = channels - c; lane < LANES; ++lane) lanes[lane] = 0.0f;
-      squares += load(lanes) * load(lanes);
-    } else {
-      squares += centred * centred;
-    }
-  }
-  const V scale = splat(1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(channels) + eps));
+DEPTHSR_INLINE V load_channels(const T* x, std::int64_t first, std::int64_t channels, V beyond) {
+  if (channels - first >= LANES) return load(x + first);
+  float lanes[LANES];
+  store(lanes, beyond);
+  float known[LANES];
+  store(known, load(x + first, channels - first));
+  std::memcpy(lanes, known, (channels - first) * sizeof(float));
+  return load(lanes);
+}
+
+// (x - mean) / sqrt(variance + eps) over the channels of PIXELS <= 4 pixels. The variance is taken around the mean.
+template <int PIXELS, typename T>
+DEPTHSR_INLINE void normalise_block(const T* x, std::int64_t channels, float eps, float* out, std::int64_t stride) {
+  V totals[4] = {}, squares[4] = {};
   for (std::int64_t c = 0; c < channels; c += LANES)
-    store(out + c, (load(x + c, channels - c) - mean) * scale, channels - c);
+#pragma GCC unroll 4
+    for (int i = 0; i < PIXELS; ++i) totals[i] += load(x + i * channels + c, channels - c);
+  const Four share = Four{} + 1.0f / static_cast<float>(channels);
+  const Four mean = sums(totals[0], totals[1], totals[2], totals[3]) * share;
+  for (std::int64_t c = 0; c < channels; c += LANES)
+#pragma GCC unroll 4
+    for (int i = 0; i < PIXELS; ++i) {
+      const V centred = load_channels(x + i * channels, c, channels, splat(mean[i])) - splat(mean[i]);
+      squares[i] += centred * centred;
+    }
+  Four deviation = sums(squares[0], squares[1], squares[2], squares[3]) * share + eps;
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) deviation[i] = __builtin_sqrtf(deviation[i]);
+  const Four scale = 1.0f / deviation;
+  for (std::int64_t c = 0; c < channels; c += LANES)
+#pragma GCC unroll 4
+    for (int i = 0; i < PIXELS; ++i)
+      store(out + i * stride + c, (load(x + i * channels + c, channels - c) - splat(mean[i])) * splat(scale[i]),
+            channels - c);
+}
+
+// `count` pixels that lie side by side; `stride` floats between the results.
+template <typename T>
+DEPTHSR_INLINE void normalise(const T* x, std::int64_t count, std::int64_t channels, float eps, float* out,
+                              std::int64_t stride) {
+  std::int64_t i = 0;
+  for (; i + 4 <= count; i += 4) normalise_block<4>(x + i * channels, channels, eps, out + i * stride, stride);
+  for (; i < count; ++i) normalise_block<1>(x + i * channels, channels, eps, out + i * stride, stride);
 }
 
 // --- pass 1 -------------------------------------------------------------------------------------------------------
@@ -132,7 +156,7 @@ struct Tiles {
 };
 
 DEPTHSR_INLINE Tiles tiles_of(Image image) {
-  const std::int64_t cache_floats = 8192;  // 32 KiB: the first-level cache of every processor in question
+  const std::int64_t cache_floats = 32768;  // 128 KiB, of the second-level cache: wider tiles repeat less of their border
   const std::int64_t fits = cache_floats / (6 * round_up(image.channels, PANEL));
   const std::int64_t widest = max(min(fits, 96), 24) / 6 * 6 - 2;
   const std::int64_t across = (image.width + widest - 1) / widest;
@@ -154,10 +178,9 @@ DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock& block, float 
   if (begin > first) std::memset(out, 0, (begin - first) * pixel * sizeof(float));
   if (end < last) std::memset(out + (end - first) * pixel, 0, (last - end) * pixel * sizeof(float));
   const T* pixels = x + (row * image.width + begin) * image.channels;
-  for (std::int64_t i = 0; i < end - begin; ++i)
-    normalise(pixels + i * image.channels, image.channels, eps, normalised + i * block.stride);
+  normalise(pixels, end - begin, image.channels, eps, normalised, block.stride);
   float* expanded = out + (begin - first) * pixel;
-  const Rows rows{normalised, block.stride, image.channels};
+  const Rows<1> rows{{normalised}, block.stride, image.channels};
   for (std::int64_t column = 0; column < pixel; column += PANEL) {
     const float* bias = block.expand_bias + column;
     gemm(rows, end - begin, block.expand + column * image.channels, 0, [&](std::int64_t m, const V* sums) {
@@ -281,22 +304,21 @@ DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock
   float* gated = normalised + RUN * stride;
   const float* attended = as_floats(y, count * channels, gated + RUN * stride);
   for (std::int64_t column = 0; column < channels; column += PANEL) {
-    gemm(Rows{attended, channels, channels}, count, projection + column * channels, 0,
+    gemm(Rows<1>{{attended}, channels, channels}, count, projection + column * channels, 0,
          [&](std::int64_t m, const V* sums) {
            for (int v = 0; v < PANEL_VECTORS; ++v) {
              const std::int64_t c = column + v * LANES;
              if (c >= channels) break;
              const V value = sums[v] + load(block.project_bias + c) + load(x + m * channels + c, channels - c);
-             store(middle + m * stride + c, value);
+             store(middle + m * channels + c, value, channels - c);
            }
          });
   }
-  for (std::int64_t m = 0; m < count; ++m)
-    normalise(middle + m * stride, channels, eps, normalised + m * stride);
+  normalise(middle, count, channels, eps, normalised, stride);
   const std::int64_t half = packed_size(channels, channels);
   for (std::int64_t column = 0; column < channels; column += PANEL) {
     const float* bias = block.ffn_bias + column;
-    gemm<2>(Rows{normalised, stride, channels}, count, block.ffn + column * channels, half,
+    gemm<2>(Rows<1>{{normalised}, stride, channels}, count, block.ffn + column * channels, half,
             [&](std::int64_t m, const V* sums) {
               for (int v = 0; v < PANEL_VECTORS; ++v) {
                 const V first = sums[v] + load(bias + v * LANES);
@@ -306,12 +328,12 @@ DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock
             });
   }
   for (std::int64_t column = 0; column < channels; column += PANEL) {
-    gemm(Rows{gated, stride, channels}, count, block.shrink + column * channels, 0,
+    gemm(Rows<1>{{gated}, stride, channels}, count, block.shrink + column * channels, 0,
          [&](std::int64_t m, const V* sums) {
            for (int v = 0; v < PANEL_VECTORS; ++v) {
              const std::int64_t c = column + v * LANES;
              if (c >= channels) break;
-             const V value = sums[v] + load(block.shrink_bias + c) + load(middle + m * stride + c);
+             const V value = sums[v] + load(block.shrink_bias + c) + load(middle + m * channels + c, channels - c);
              store(out + m * channels + c, value, channels - c);
            }
          });

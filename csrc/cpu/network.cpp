@@ -92,9 +92,9 @@ UNetWeights unet_weights(const NetworkConfig& config, const Reader& read) {
     w.ups[i] = {read.tensor("unet.ups." + number + ".0.weight", 4 * widths[2 - i] * widths[3 - i]), nullptr};
     blocks("unet.decoder_stages." + number, config.decoder_blocks[i], widths[2 - i]);
   }
-  w.choice_head = read.conv("unet.choice_head", 4 * CANDIDATES * first * 9, 4 * CANDIDATES);
-  w.residual_head = read.conv("unet.residual_head", 4 * first * 9, 4);
-  w.error_head = read.conv("unet.error_head", 4 * first * 9, 4);
+  w.choice_head = read.conv("unet.choice_head", 4 * CANDIDATES * first, 4 * CANDIDATES);
+  w.residual_head = read.conv("unet.residual_head", 4 * first, 4);
+  w.error_head = read.conv("unet.error_head", 4 * first, 4);
   return w;
 }
 

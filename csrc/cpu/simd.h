@@ -46,6 +46,9 @@ DEPTHSR_INLINE void store(BFloat16* to, V value) {
   std::memcpy(to, &upper, sizeof upper);
 }
 
+DEPTHSR_INLINE float as_float(float value) { return value; }
+DEPTHSR_INLINE float as_float(BFloat16 value) { return __builtin_bit_cast(float, std::uint32_t{value.bits} << 16); }
+
 // The first `count` <= LANES elements; the other lanes are 0, and are not stored.
 template <typename T>
 DEPTHSR_INLINE V load(const T* from, std::int64_t count) {
@@ -68,23 +71,29 @@ DEPTHSR_INLINE V max(V a, V b) { return a > b ? a : b; }
 DEPTHSR_INLINE std::int64_t min(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 DEPTHSR_INLINE std::int64_t max(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
-// The sum of all lanes, in a fixed order.
+// Four floats, on every instruction set.
+using Four = float __attribute__((vector_size(16)));
+
+DEPTHSR_INLINE Four fold_to_four(V value) {
+  Four parts[LANES / 4];
+  std::memcpy(parts, &value, sizeof parts);
+  if constexpr (LANES == 16) return (parts[0] + parts[2]) + (parts[1] + parts[3]);
+  if constexpr (LANES == 8) return parts[0] + parts[1];
+  return parts[0];
+}
+
+// The sum of all lanes, in a fixed order; of four vectors at once in about the time of two.
 DEPTHSR_INLINE float sum(V value) {
-  using Quarter = float __attribute__((vector_size(16)));
-  Quarter q;
-  if constexpr (LANES == 16) {
-    Quarter parts[4];
-    std::memcpy(parts, &value, sizeof parts);
-    q = (parts[0] + parts[2]) + (parts[1] + parts[3]);
-  } else if constexpr (LANES == 8) {
-    Quarter parts[2];
-    std::memcpy(parts, &value, sizeof parts);
-    q = parts[0] + parts[1];
-  } else {
-    std::memcpy(&q, &value, sizeof q);
-  }
-  const Quarter pairs = q + __builtin_shufflevector(q, q, 2, 3, 2, 3);
+  const Four four = fold_to_four(value);
+  const Four pairs = four + __builtin_shufflevector(four, four, 2, 3, 2, 3);
   return pairs[0] + pairs[1];
+}
+
+DEPTHSR_INLINE Four sums(V a, V b, V c, V d) {
+  const Four e = fold_to_four(a), f = fold_to_four(b), g = fold_to_four(c), h = fold_to_four(d);
+  const Four ef = __builtin_shufflevector(e, f, 0, 4, 1, 5) + __builtin_shufflevector(e, f, 2, 6, 3, 7);
+  const Four gh = __builtin_shufflevector(g, h, 0, 4, 1, 5) + __builtin_shufflevector(g, h, 2, 6, 3, 7);
+  return __builtin_shufflevector(ef, gh, 0, 1, 4, 5) + __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
 }
 
 // 2^n · polynomial of the rest (Cephes' coefficients for expf): 2 units in the last place. Saturates at e^±87.

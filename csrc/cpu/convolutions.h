@@ -1,0 +1,105 @@
+// Convolutions between the stages, on NHWC activations.
+#pragma once
+
+#include "gemm.h"
+#include "naf_block.h"
+#include "unet_weights.h"
+
+namespace depthsr::DEPTHSR_ISA {
+
+// A convolution packed for gemm, with its biases.
+struct PackedConv {
+  std::int64_t inputs, outputs;  // channels
+  const float* weights;
+  const float* bias;
+};
+
+// Hands out parts of one allocation; with a null base it only counts.
+struct Arena {
+  float* base;
+  std::int64_t used = 0;
+
+  float* take(std::int64_t floats) {
+    float* here = base ? base + used : nullptr;
+    used += round_up(floats, 16);
+    return here;
+  }
+};
+
+// A k×k convolution of torch's layout, outputs × inputs × k × k; packed inputs in the order row, column, channel.
+DEPTHSR_INLINE PackedConv pack_conv(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs, std::int64_t k,
+                                    Arena& arena) {
+  float* packed = arena.take(packed_size(outputs, k * k * inputs));
+  float* bias = arena.take(round_up(outputs, PANEL));
+  if (arena.base) {
+    pack(outputs, k * k * inputs, packed, [&](std::int64_t n, std::int64_t at) {
+      const std::int64_t tap = at / inputs, channel = at % inputs;
+      return conv.weight[(n * inputs + channel) * k * k + tap];
+    });
+    for (std::int64_t n = 0; n < round_up(outputs, PANEL); ++n)
+      bias[n] = conv.bias && n < outputs ? conv.bias[n] : 0.0f;
+  }
+  return {inputs, outputs, packed, bias};
+}
+
+// The 1×1 before a pixel shuffle of 2, its outputs in the order (sub-pixel, channel) instead of (channel, sub-pixel).
+DEPTHSR_INLINE PackedConv pack_up(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs, Arena& arena) {
+  float* packed = arena.take(packed_size(4 * outputs, inputs));
+  if (arena.base)
+    pack(4 * outputs, inputs, packed, [&](std::int64_t n, std::int64_t k) {
+      return conv.weight[(n % outputs * 4 + n / outputs) * inputs + k];
+    });
+  return {inputs, outputs, packed, nullptr};
+}
+
+// 2×2 convolution with stride 2. in: height × width of the input, both even.
+template <typename T>
+void down(const T* x, const PackedConv& conv, std::int64_t height, std::int64_t width, T* out,
+          ParallelFor parallel_for) {
+  const std::int64_t row = width * conv.inputs;
+  parallel_for(height / 2, 1, [&](std::int64_t begin, std::int64_t end) {
+    float* memory = scratch(Scratch::RANGE, 2 * row + LANES);
+    for (std::int64_t y = begin; y < end; ++y) {
+      const float* pixels = as_floats(x + 2 * y * row, 2 * row, memory);
+      const Rows<2> rows{{pixels, pixels + row}, 2 * conv.inputs, 2 * conv.inputs};
+      for (std::int64_t column = 0; column < conv.outputs; column += PANEL)
+        gemm(rows, width / 2, conv.weights + column * 4 * conv.inputs, 0, [&](std::int64_t m, const V* sums) {
+          for (int v = 0; v < PANEL_VECTORS; ++v) {
+            const std::int64_t c = column + v * LANES;
+            if (c < conv.outputs)
+              store(out + (y * width / 2 + m) * conv.outputs + c, sums[v] + load(conv.bias + c), conv.outputs - c);
+          }
+        });
+    }
+  });
+}
+
+// 1×1 convolution, pixel shuffle by 2, added to `skip`. height × width: of x.
+template <typename T>
+void up(const T* x, const PackedConv& conv, std::int64_t height, std::int64_t width, T* skip,
+        ParallelFor parallel_for) {
+  const std::int64_t outputs = conv.outputs;
+  parallel_for(height, 1, [&](std::int64_t begin, std::int64_t end) {
+    float* memory = scratch(Scratch::RANGE, width * conv.inputs + LANES);
+    for (std::int64_t y = begin; y < end; ++y) {
+      const float* pixels = as_floats(x + y * width * conv.inputs, width * conv.inputs, memory);
+      for (std::int64_t column = 0; column < 4 * outputs; column += PANEL)
+        gemm(Rows<1>{{pixels}, conv.inputs, conv.inputs}, width, conv.weights + column * conv.inputs, 0,
+             [&](std::int64_t m, const V* sums) {
+               // Outputs are a multiple of 8, so a run of 8 lies in one sub-pixel; a vector of 16 may lie in two.
+               float values[PANEL];
+               for (int v = 0; v < PANEL_VECTORS; ++v) store(values + v * LANES, sums[v]);
+               for (std::int64_t part = 0; part < PANEL && column + part < 4 * outputs; part += 8) {
+                 const std::int64_t sub = (column + part) / outputs, c = (column + part) % outputs;
+                 T* to = skip + ((2 * y + sub / 2) * 2 * width + 2 * m + sub % 2) * outputs + c;
+                 for (std::int64_t i = 0; i < 8; i += min(LANES, 8)) {
+                   const std::int64_t lanes = min(LANES, 8);
+                   store(to + i, load(to + i, lanes) + load(values + part + i, lanes), lanes);
+                 }
+               }
+             });
+    }
+  });
+}
+
+}  // namespace depthsr::DEPTHSR_ISA

@@ -1,4 +1,5 @@
-"""Native builds only; everything else is in pyproject.toml. What to build is decided in `planned_modules`."""
+"""What depends on the machine or on DEPTHSR_ variables; everything else is in pyproject.toml. What to build is decided
+in `planned_modules`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,25 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "build_backend"))
-from toolchain import why_no_cuda_build, why_no_native_build
+from toolchain import why_no_cuda_build, why_no_native_build, without_torch
+
+DEPENDENCIES = [
+    "numpy>=1.26",  # depth maps and images at the boundaries
+    "opencv-python>=4.9",  # PNG, JPEG, TIFF, resampling, classical baselines
+    "OpenEXR>=3.3",  # EXR depth: OpenCV's wheels cannot read it
+    "safetensors>=0.4",  # weights, without running code on loading
+    "tqdm>=4.66",  # progress bars
+    "typer>=0.15",  # the typed command line
+]
+TORCH_DEPENDENCIES = [
+    "torch>=2.10",  # the network; 2.10 is the first with the stable C++ ABI we build on
+    "transformers>=4.56",  # Depth Anything V2 of the preset `base`
+    "triton>=3.5; platform_system == 'Linux'",  # the GPU kernels of kernels/; wheels exist for Linux only
+    "huggingface-hub>=0.25",  # from_pretrained / save_pretrained
+    "tensorboard>=2.16",  # `depthsr train` writes its curves; SummaryWriter imports it
+    "pybind11>=2.13",  # the build uses it; here so that an environment can rebuild offline
+    "ninja>=1.11",  # the same, and torch.compile's C++ code on the CPU
+]
 
 CPU_KERNELS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cpu").glob("*.cpp"))
 CUDA_KERNELS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc/cuda").glob("*.cu"))
@@ -82,13 +101,16 @@ def planned_modules() -> tuple[list[Extension], dict[str, str]]:
     """What to build, and for each module one sentence: "built", or why not.
 
     - No compiler, or DEPTHSR_NATIVE=0: nothing. The package is pure Python then and runs on the reference ops.
-    - A compiler: `_native`; with a torch also `_C_cpu`.
+    - A compiler: `_native`; with a torch, unless DEPTHSR_TORCH=0, also `_C_cpu`.
     - And with a torch built for CUDA, and nvcc of that release: `_C_cuda`.
     """
     decisions = dict.fromkeys(("_native", "_C_cpu", "_C_cuda"), "built")
     if reason := why_no_native_build():
         return [], dict.fromkeys(decisions, f"not built: {reason}")
     modules = [numpy_module()]
+    if without_torch():
+        reason = "not built: the build was asked for no torch (DEPTHSR_TORCH=0)"
+        return modules, decisions | {"_C_cpu": reason, "_C_cuda": reason}
     try:
         modules.append(cpu_module())
     except ModuleNotFoundError as error:
@@ -123,4 +145,8 @@ def build_commands(modules: list[Extension]) -> dict:
 modules, decisions = planned_modules()
 for name, decision in decisions.items():
     print(f"depthsr.{name}: {decision}.")
-setup(ext_modules=modules, cmdclass=build_commands(modules))
+setup(
+    ext_modules=modules,
+    cmdclass=build_commands(modules),
+    install_requires=DEPENDENCIES if without_torch() else DEPENDENCIES + TORCH_DEPENDENCIES,
+)

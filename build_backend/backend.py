@@ -3,7 +3,7 @@
 Frontends build in an isolated environment. Naming torch in `build-system.requires` would download a second torch there,
 a gigabyte or more, although extensions on torch's stable ABI only need any torch's headers. So this backend looks for a
 torch where the package is going to be installed and adds it to the end of sys.path. Only when there is none, and there
-is something to compile, does it ask the frontend for one.
+is something to compile, does it ask the frontend for one; never with DEPTHSR_TORCH=0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from setuptools import build_meta
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toolchain import why_no_native_build
+from toolchain import why_no_native_build, without_torch
 
 # Modules have to be built against this or a later release: the first whose stable ABI has what csrc/bindings uses.
 TORCH_REQUIREMENT = "torch>=2.10"
@@ -80,7 +80,7 @@ def _is_recent_enough(site_packages: Path) -> bool:
 
 def _use_installed_torch() -> list[str]:
     """Make an installed torch importable; the extra build requirement if there is none and one is needed."""
-    if why_no_native_build() is not None:
+    if why_no_native_build() is not None or without_torch():
         return []
     site_packages = _site_packages_with_torch()
     if site_packages is None or not _is_recent_enough(site_packages):

@@ -21,6 +21,13 @@ def _switch(name: str) -> str:
     return value
 
 
+def without_torch() -> bool:
+    """Whether the package is wanted without torch: for the native runtime alone."""
+    if (switch := _switch("DEPTHSR_TORCH")) == "1":
+        raise SystemExit("DEPTHSR_TORCH is '1'; set it to auto or 0.")
+    return switch == "0"
+
+
 def _missing_compiler() -> str | None:
     default = sysconfig.get_config_var("CXX") or ("cl" if os.name == "nt" else "c++")
     compiler = shlex.split(os.environ.get("CXX") or default)[0]

@@ -25,6 +25,10 @@ app = typer.Typer(
 )
 
 
+#: Packages that an installation with DEPTHSR_TORCH=0 does not bring.
+LEFT_OUT_WITHOUT_TORCH = ("torch", "transformers", "huggingface_hub", "tensorboard")
+
+
 class Protocol(str, Enum):
     """What depthsr.data.degrade.PROTOCOLS holds; a test keeps the two equal."""
 
@@ -313,6 +317,15 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"depthsr: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in LEFT_OUT_WITHOUT_TORCH:
+            raise
+        print(
+            f"depthsr: this needs {error.name}, and this installation is without torch; install depthsr again with "
+            "DEPTHSR_TORCH unset, or use `depthsr infer` and `depthsr demo`, which need none.",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.library import triton_op
 
+from depthsr.kernels import feed_forward as feed_forward_kernels
 from depthsr.kernels import layer_norm_2d as layer_norm_2d_kernels
+from depthsr.kernels import naf_block as naf_block_kernels
+from depthsr.kernels import scaled_conv1x1 as scaled_conv1x1_kernels
 from depthsr.kernels import simple_gate as simple_gate_kernels
+from depthsr.kernels.block_sizes import MAX_CHANNELS
+from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
+from depthsr.ops.fold import fold_naf_block
+from depthsr.ops.reference import NAFBlockWeights
 from depthsr.ops.registration import layout_of
 
 
@@ -54,3 +62,177 @@ def _simple_gate_backward(grad: Tensor, x: Tensor) -> Tensor:
 simple_gate.register_autograd(
     partial(registration.simple_gate_gradient, _simple_gate_backward), setup_context=registration.simple_gate_setup
 )
+
+
+# --- naf_block -------------------------------------------------------------------------------------------------
+
+_MATRICES = ("conv1", "conv3", "expand", "project")
+
+
+def _in_the_kernels_types(parameters: NAFBlockParameters, dtype: torch.dtype) -> NAFBlockParameters:
+    """Matrices of x's type, because `tl.dot` multiplies like by like; the rest float32."""
+    return NAFBlockParameters(
+        *(
+            tensor.to(dtype if name in _MATRICES else torch.float32).contiguous()
+            for name, tensor in zip(NAFBlockParameters._fields, parameters, strict=True)
+        )
+    )
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@triton_op("depthsr::naf_block_triton", mutates_args={})
+def _naf_block(
+    x: Tensor, conv1: Tensor, conv1_bias: Tensor, depthwise: Tensor, depthwise_bias: Tensor, attention: Tensor,
+    attention_bias: Tensor, conv3: Tensor, conv3_bias: Tensor, expand: Tensor, expand_bias: Tensor, project: Tensor,
+    project_bias: Tensor, eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """(result, y, pooled); the last two are for the gradient, which computes everything else again."""
+    parameters = NAFBlockParameters(
+        conv1, conv1_bias, depthwise, depthwise_bias, attention, attention_bias, conv3, conv3_bias, expand, expand_bias,
+        project, project_bias,
+    )  # fmt: skip
+    out, y, pooled = naf_block_kernels.naf_block(_channels_last(x), _in_the_kernels_types(parameters, x.dtype), eps)
+    return out.contiguous(memory_format=layout_of(x)), y, pooled
+
+
+@triton_op("depthsr::naf_block_triton_backward", mutates_args={})
+def _naf_block_backward(
+    grad: Tensor, x: Tensor, y: Tensor, pooled: Tensor, parameters: list[Tensor], eps: float
+) -> list[Tensor]:
+    """Gradients of x and of the parameters, these float32."""
+    grad_x, gradients = naf_block_kernels.naf_block_backward(
+        _channels_last(grad), _channels_last(x), _channels_last(y), pooled,
+        _in_the_kernels_types(NAFBlockParameters(*parameters), x.dtype), eps,
+    )  # fmt: skip
+    return [grad_x.contiguous(memory_format=layout_of(x)), *gradients]
+
+
+def _naf_block_setup(ctx, inputs, output):
+    x, *parameters, ctx.eps = inputs
+    _, y, pooled = output
+    ctx.mark_non_differentiable(y, pooled)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, y, pooled, *parameters)
+
+
+def _naf_block_gradient(ctx, grad, _grad_y, _grad_pooled):
+    x, y, pooled, *parameters = ctx.saved_tensors
+    gradients = _naf_block_backward(grad, x, y, pooled, parameters, ctx.eps)
+    return *(g.to(t.dtype) for g, t in zip(gradients, (x, *parameters), strict=True)), None
+
+
+_naf_block.register_autograd(_naf_block_gradient, setup_context=_naf_block_setup)
+
+
+def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
+    return naf_block_folded(x_BCHW, fold_naf_block(weights), eps)
+
+
+def naf_block_folded(x_BCHW: Tensor, parameters: NAFBlockParameters, eps: float = 1e-6) -> Tensor:
+    """naf_block of weights that fold.fold_naf_block has folded: a network that is not trained folds them once."""
+    return _naf_block(x_BCHW, *parameters, eps)[0]
+
+
+def why_not_naf_block(x_BCHW: Tensor, *_weights: Tensor) -> str | None:
+    channels = x_BCHW.shape[1]
+    if channels > MAX_CHANNELS:
+        return f"the triton kernels of naf_block take at most {MAX_CHANNELS} channels, and x has {channels}"
+    if x_BCHW.numel() == 0:
+        return "the triton kernels of naf_block take no empty tensors"
+    return None
+
+
+# --- feed_forward ----------------------------------------------------------------------------------------------
+
+
+@triton_op("depthsr::feed_forward_triton", mutates_args={})
+def feed_forward(
+    r: Tensor, expand: Tensor, expand_bias: Tensor, project: Tensor, project_bias: Tensor, eps: float
+) -> Tensor:
+    """The second half of a NAFNet block alone, its norm and gamma folded in (fold.fold_naf_block)."""
+    out = feed_forward_kernels.feed_forward(
+        _channels_last(r), expand.to(r.dtype).contiguous(), expand_bias.float().contiguous(),
+        project.to(r.dtype).contiguous(), project_bias.float().contiguous(), eps,
+    )  # fmt: skip
+    return out.contiguous(memory_format=layout_of(r))
+
+
+@triton_op("depthsr::feed_forward_triton_backward", mutates_args={})
+def _feed_forward_backward(
+    grad: Tensor, r: Tensor, expand: Tensor, expand_bias: Tensor, project: Tensor, eps: float
+) -> list[Tensor]:
+    grad_r, *gradients = feed_forward_kernels.feed_forward_backward(
+        _channels_last(grad), _channels_last(r), expand.to(r.dtype).contiguous(), expand_bias.float().contiguous(),
+        project.to(r.dtype).contiguous(), eps,
+    )  # fmt: skip
+    return [grad_r.contiguous(memory_format=layout_of(r)), *gradients]
+
+
+def _feed_forward_setup(ctx, inputs, output):
+    r, expand, expand_bias, project, project_bias, ctx.eps = inputs
+    ctx.project_bias_dtype = project_bias.dtype
+    ctx.save_for_backward(r, expand, expand_bias, project)
+
+
+def _feed_forward_gradient(ctx, grad):
+    r, expand, expand_bias, project = ctx.saved_tensors
+    dtypes = r.dtype, expand.dtype, expand_bias.dtype, project.dtype, ctx.project_bias_dtype
+    gradients = _feed_forward_backward(grad, r, expand, expand_bias, project, ctx.eps)
+    return *(g.to(dtype) for g, dtype in zip(gradients, dtypes, strict=True)), None
+
+
+feed_forward.register_autograd(_feed_forward_gradient, setup_context=_feed_forward_setup)
+
+
+# --- scaled_conv1x1 --------------------------------------------------------------------------------------------
+
+
+@triton_op("depthsr::scaled_conv1x1_triton", mutates_args={})
+def scaled_conv1x1(
+    x: Tensor, residual: Tensor, centre: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor
+) -> Tensor:
+    """residual + ((x - centre) · scale + shift) @ weightᵀ + bias; centre, scale, shift B×C, float32; weight C×C.
+
+    AdaIN with the projection and sum that follow it: centre and shift are the means of content and style, scale the
+    style's standard deviation over the content's.
+    """
+    out = scaled_conv1x1_kernels.scaled_conv1x1(
+        _channels_last(x), _channels_last(residual.to(x.dtype)), scale.contiguous(),
+        weight.to(x.dtype).contiguous(), bias.float().contiguous(), centre.contiguous(), shift.contiguous(),
+    )  # fmt: skip
+    return out.contiguous(memory_format=layout_of(x))
+
+
+@triton_op("depthsr::scaled_conv1x1_triton_backward", mutates_args={})
+def _scaled_conv1x1_backward(
+    grad: Tensor, x: Tensor, centre: Tensor, scale: Tensor, shift: Tensor, weight: Tensor
+) -> list[Tensor]:
+    """Gradients of x, scale, shift, weight, bias."""
+    grad_x, *gradients = scaled_conv1x1_kernels.scaled_conv1x1_backward(
+        _channels_last(grad), _channels_last(x), scale.contiguous(), weight.to(x.dtype).contiguous(),
+        centre.contiguous(), shift.contiguous(),
+    )  # fmt: skip
+    return [grad_x.contiguous(memory_format=layout_of(x)), *gradients]
+
+
+def _scaled_conv1x1_setup(ctx, inputs, output):
+    x, residual, centre, scale, shift, weight, bias = inputs
+    ctx.residual_dtype, ctx.bias_dtype = residual.dtype, bias.dtype
+    ctx.save_for_backward(x, centre, scale, shift, weight)
+
+
+def _scaled_conv1x1_gradient(ctx, grad):
+    x, centre, scale, shift, weight = ctx.saved_tensors
+    grad_x, grad_scale, grad_shift, grad_weight, grad_bias = _scaled_conv1x1_backward(
+        grad, x, centre, scale, shift, weight
+    )
+    return (
+        grad_x, grad.to(ctx.residual_dtype), -scale * grad_shift, grad_scale, grad_shift,
+        grad_weight.to(weight.dtype), grad_bias.to(ctx.bias_dtype),
+    )  # fmt: skip
+
+
+scaled_conv1x1.register_autograd(_scaled_conv1x1_gradient, setup_context=_scaled_conv1x1_setup)

@@ -1,0 +1,28 @@
+"""The parameters of a NAFNet block as its kernels take them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class NAFBlockParameters(NamedTuple):
+    """Those of a block of C channels, LayerNorm's gains and biases, beta and gamma folded in.
+
+    conv1 and expand 2C×C, conv3 and project C×C: of x's type. The rest float32: depthwise 2C×1×3×3, attention C×C, and
+    the biases, 2C values for conv1, depthwise and expand, C for the others.
+    """
+
+    conv1: Tensor
+    conv1_bias: Tensor
+    depthwise: Tensor
+    depthwise_bias: Tensor
+    attention: Tensor
+    attention_bias: Tensor
+    conv3: Tensor
+    conv3_bias: Tensor
+    expand: Tensor
+    expand_bias: Tensor
+    project: Tensor
+    project_bias: Tensor

@@ -11,13 +11,23 @@ from importlib import metadata
 from pathlib import Path
 
 from depthsr import config
+from depthsr.compiled import why_no_module
 from depthsr.types import UserError
 
 PACKAGES = ("torch", "triton", "transformers", "numpy", "opencv-python", "OpenEXR", "safetensors", "huggingface-hub")
 MODULES = {
-    "_native": "CPU kernels for numpy",
+    "_native": "the native runtime",
     "_C_cpu": "CPU kernels for torch",
     "_C_cuda": "CUDA kernels for torch",
+}
+
+#: Instruction set whose kernels run -> why it and no other.
+INSTRUCTION_SETS = {
+    "avx512bf16": "this processor has AVX-512, and its bfloat16 instructions",
+    "avx512": "this processor has AVX-512, without its bfloat16 instructions",
+    "avx2": "this processor has AVX2 and FMA, but not all of AVX-512 (F, BW, DQ, VL)",
+    "neon": "every aarch64 processor has NEON",
+    "portable": "this processor has none of those that depthsr has kernels of their own for: AVX2, AVX-512, NEON",
 }
 
 
@@ -27,6 +37,7 @@ def report() -> str:
         "Versions": _versions(),
         "Machine": _machine(),
         "Compiled modules": _modules(),
+        "Runtimes": _runtimes(),
         "Ops": _ops(),
         "Weights": _weights(),
         "Environment": _environment(),
@@ -78,13 +89,30 @@ def _machine() -> Iterator[str]:
 
 
 def _modules() -> Iterator[str]:
-    if importlib.util.find_spec("torch") is None:
-        yield "torch is not installed (pip install torch): the ops and every model need it"
-        return
-    from depthsr.ops.choice import why_no_module
-
+    without_torch = importlib.util.find_spec("torch") is None
     for name, purpose in MODULES.items():
-        yield f"{purpose}: {why_no_module(name) or f'depthsr.{name} is loaded'}"
+        if without_torch and name != "_native":
+            yield f"{purpose}: torch is not installed (pip install torch)"
+        else:
+            yield f"{purpose}: {why_no_module(name) or f'depthsr.{name} is loaded'}"
+
+
+def _runtimes() -> Iterator[str]:
+    """What `--runtime` can be here, and what the native one computes with."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    yield f"auto: {'torch' if has_torch else 'native, as torch is not installed'}"
+    if reason := why_no_module("_native"):
+        yield f"not native: {reason}"
+        return
+    from depthsr import _native
+
+    try:
+        threads = config.threads() or _native.threads()
+    except UserError as error:
+        yield str(error)
+        return
+    isa = _native.isa()
+    yield f"native: {isa} kernels, as {INSTRUCTION_SETS[isa]}; {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _ops() -> Iterator[str]:
@@ -102,7 +130,7 @@ def _ops() -> Iterator[str]:
     from depthsr.ops import choice
 
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        example = (torch.zeros(1, device=device),)
+        example = (torch.zeros(1, 16, 1, 1, device=device),)
         for op in choice.OPS:
             refusals = {
                 name: choice.why_not(name, op, example) for name in config.BACKENDS if name not in ("auto", "reference")

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 import pytest
+
+from depthsr.compiled import why_no_module
+
+
+def _require(module: str) -> None:
+    """Skips the test where depthsr.<module> is not built; fails it under DEPTHSR_REQUIRE_NATIVE=1 (.ci/run sets it)."""
+    if reason := why_no_module(module):
+        if os.environ.get("DEPTHSR_REQUIRE_NATIVE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def native() -> None:
-    """Skips the test where depthsr._C_cpu is not built; fails it under DEPTHSR_REQUIRE_NATIVE=1 (.ci/run sets it)."""
-    from depthsr.ops.choice import why_no_module
+    """For tests of the CPU kernels as torch ops."""
+    _require("_C_cpu")
 
-    if reason := why_no_module("_C_cpu"):
-        if os.environ.get("DEPTHSR_REQUIRE_NATIVE") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+
+@pytest.fixture(scope="session")
+def native_module() -> ModuleType:
+    """depthsr._native, for tests of the CPU kernels without torch."""
+    _require("_native")
+    from depthsr import _native
+
+    return _native
 
 
 @pytest.fixture

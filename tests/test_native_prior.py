@@ -1,29 +1,12 @@
-"""depthsr._native below the Predictor: the prior against its reference, and the threads that run the kernels."""
+"""depthsr._native.make_prior against its reference, depthsr/models/prior.py."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
 import torch
 
 from depthsr.models.prior import UPSAMPLINGS, make_prior
-from depthsr.ops.choice import why_no_module
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    if reason := why_no_module("_native"):
-        if os.environ.get("DEPTHSR_REQUIRE_NATIVE") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from depthsr import _native
-
-    return _native
 
 
 def frame(size, low, holes=0.3, seed=0):
@@ -68,10 +51,10 @@ SIZES = [
 
 @pytest.mark.parametrize(("size", "low"), SIZES)
 @pytest.mark.parametrize(("step_m", "max_depth_m"), [(0.0, 0.0), (0.25, 7.5)])
-def test_prior_is_the_references(kernels, size, low, step_m, max_depth_m):
+def test_prior_is_the_references(native_module, size, low, step_m, max_depth_m):
     rgb, depth_m, valid = frame(size, low)
     expected = reference(rgb, depth_m, valid, step_m, max_depth_m)
-    actual = kernels.make_prior(rgb, depth_m, valid, step_m, max_depth_m)
+    actual = native_module.make_prior(rgb, depth_m, valid, step_m, max_depth_m)
     candidates = expected.candidates_BKHW[0].numpy()
     for name, planes in (
         ("upsampled", candidates[:UPSAMPLINGS]),
@@ -85,44 +68,44 @@ def test_prior_is_the_references(kernels, size, low, step_m, max_depth_m):
 
 
 @pytest.mark.parametrize("holes", [0.0, 0.6, 0.97])
-def test_prior_of_a_frame_with_holes(kernels, holes):
+def test_prior_of_a_frame_with_holes(native_module, holes):
     rgb, depth_m, valid = frame((96, 130), (24, 31), holes, seed=3)
     expected = reference(rgb, depth_m, valid)
-    actual = kernels.make_prior(rgb, depth_m, valid)
+    actual = native_module.make_prior(rgb, depth_m, valid)
     np.testing.assert_allclose(actual["upsampled"], expected.candidates_BKHW[0, :3].numpy(), rtol=3e-6, atol=2e-6)
     np.testing.assert_array_equal(actual["filled"][valid], (depth_m / np.float32(actual["scale_m"]))[valid])
     np.testing.assert_allclose(actual["ambiguity"], expected.ambiguity_B1HW[0, 0].numpy(), rtol=3e-6, atol=2e-6)
 
 
-def test_prior_of_nothing(kernels):
+def test_prior_of_nothing(native_module):
     rgb, depth_m, _ = frame((12, 16), (3, 4))
     nothing = np.zeros(depth_m.shape, bool)
-    actual, expected = kernels.make_prior(rgb, depth_m, nothing), reference(rgb, depth_m, nothing)
+    actual, expected = native_module.make_prior(rgb, depth_m, nothing), reference(rgb, depth_m, nothing)
     assert actual["scale_m"] == expected.scale_m_B.item() == 1
     np.testing.assert_allclose(actual["upsampled"], expected.candidates_BKHW[0, :3].numpy(), atol=1e-7)
     np.testing.assert_allclose(actual["ambiguity"], expected.ambiguity_B1HW[0, 0].numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -5.0, 1e9])
-def test_what_is_not_valid_is_never_read(kernels, poison):
+def test_what_is_not_valid_is_never_read(native_module, poison):
     rgb, depth_m, valid = frame((36, 45), (9, 9))
-    expected = kernels.make_prior(rgb, depth_m, valid)
-    actual = kernels.make_prior(rgb, np.where(valid, depth_m, np.float32(poison)), valid)
+    expected = native_module.make_prior(rgb, depth_m, valid)
+    actual = native_module.make_prior(rgb, np.where(valid, depth_m, np.float32(poison)), valid)
     for name in expected:
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
 
 
-def test_prior_of_strided_arrays(kernels):
+def test_prior_of_strided_arrays(native_module):
     rgb, depth_m, valid = frame((40, 56), (10, 14))
-    expected = kernels.make_prior(rgb, depth_m, valid)
-    turned = kernels.make_prior(
+    expected = native_module.make_prior(rgb, depth_m, valid)
+    turned = native_module.make_prior(
         np.asfortranarray(rgb.astype(np.float64)), np.repeat(depth_m, 2, 1)[:, ::2], np.asfortranarray(valid)
     )
     for name in expected:
         np.testing.assert_array_equal(turned[name], expected[name], err_msg=name)
 
 
-def test_wrong_arguments(kernels):
+def test_wrong_arguments(native_module):
     rgb, depth_m, valid = frame((8, 8), (4, 4))
     for arguments, words in (
         ((rgb[..., 0], depth_m, valid), "rgb must be H×W×3"),
@@ -131,70 +114,4 @@ def test_wrong_arguments(kernels):
         ((rgb, depth_m[:0], valid[:0]), "must not be empty"),
     ):
         with pytest.raises(ValueError, match=words):
-            kernels.make_prior(*arguments)
-    with pytest.raises(ValueError, match="at least 1"):
-        kernels.set_threads(0)
-
-
-# --- threads -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def threads(kernels):
-    """Sets the number of threads for one test."""
-    before = kernels.threads()
-    yield kernels.set_threads
-    kernels.set_threads(before)
-
-
-def test_results_do_not_depend_on_the_number_of_threads(kernels, threads):
-    rgb, depth_m, valid = frame((150, 97), (19, 12))
-    priors = []
-    for count in (1, 2, 5):
-        threads(count)
-        assert kernels.threads() == count
-        priors += [kernels.make_prior(rgb, depth_m, valid) for _ in range(5)]
-    for prior in priors[1:]:
-        for name in prior:
-            np.testing.assert_array_equal(prior[name], priors[0][name], err_msg=name)
-
-
-def test_several_python_threads_at_once(kernels, threads):
-    threads(3)
-    frames = [frame((90, 70), (15, 14), seed=seed) for seed in range(4)]
-    expected = [kernels.make_prior(*f)["upsampled"] for f in frames]
-    actual: list = [None] * 4
-
-    def restore(index):
-        for _ in range(10):
-            actual[index] = kernels.make_prior(*frames[index])["upsampled"]
-
-    workers = [threading.Thread(target=restore, args=(index,)) for index in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    np.testing.assert_array_equal(actual, expected)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_makes_its_own_threads(kernels, tmp_path):
-    """The parent's threads do not exist in the child: waiting for them would never end."""
-    code = """
-import os, signal, numpy as np
-from depthsr import _native
-_native.set_threads(3)
-random = np.random.default_rng(0)
-x = random.random((200, 120, 3), np.float32), random.random((50, 30), np.float32), np.ones((50, 30), bool)
-expected = _native.make_prior(*x)["upsampled"]
-child = os.fork()
-if child == 0:
-    signal.alarm(60)
-    same = all(np.array_equal(_native.make_prior(*x)["upsampled"], expected) for _ in range(20))
-    os._exit(0 if same else 1)
-_, status = os.waitpid(child, 0)
-assert status == 0, status
-assert np.array_equal(_native.make_prior(*x)["upsampled"], expected)
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+            native_module.make_prior(*arguments)

@@ -63,6 +63,8 @@ DEPTHSR_INLINE void gemm_block(const Rows<RUNS>& rows, std::int64_t row, const f
   const float* weights = panel;
   const std::int64_t stride = rows.row_stride;
   const auto step = [&](const float* inputs) __attribute__((always_inline)) {
+    // Where rows overlap the compiler would keep inputs for the next step, and spill the sums instead.
+    asm volatile("" ::: "memory");
     V w[VECTORS];
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v)

@@ -151,9 +151,10 @@ void head(const T* x, const UNetInput& in, const PackedConv& conv, std::int64_t 
     }
     const auto make_planar = [&](std::int64_t y) {
       const T* from = x + y * width * channels;
-      for (std::int64_t i = 0; i < half; ++i)
-        for (std::int64_t c = 0; c < channels; ++c)
-          planar[c * half + i] = i < width ? as_float(from[i * channels + c]) : 0.0f;
+      for (std::int64_t c = 0; c < channels; ++c) {
+        for (std::int64_t i = 0; i < width; ++i) planar[c * half + i] = as_float(from[i * channels + c]);
+        for (std::int64_t i = width; i < half; ++i) planar[c * half + i] = 0.0f;
+      }
     };
     for (std::int64_t band = begin; band < end; ++band) {
       const std::int64_t first = band * BAND, last = min(first + BAND, height);

@@ -100,5 +100,5 @@ def blocks_for(kind: str, x: Tensor, channels: int) -> Blocks:
     if channels > MAX_CHANNELS:
         raise ValueError(f"the Triton kernels take at most {MAX_CHANNELS} channels, not {channels}")
     key = padded(channels), x.element_size()
-    table = TABLE[kind]
-    return table.get((*key, architecture_of(x)), table[*key, ANY])
+    guess = TABLE[kind][(*key, ANY)]
+    return TABLE[kind].get((*key, architecture_of(x)), guess)

@@ -22,7 +22,15 @@ from torch import Tensor
 from depthsr.kernels.block_sizes import SUMMING_PROGRAMS, blocks_for, padded
 from depthsr.kernels.launch import launcher
 from depthsr.kernels.tiles import (
-    dot, load_matrix, load_tile, load_vector, normalise, normalise_gradient, store_matrix, store_tile, store_vector,
+    dot,
+    load_matrix,
+    load_tile,
+    load_vector,
+    normalise,
+    normalise_gradient,
+    store_matrix,
+    store_tile,
+    store_vector,
 )  # fmt: skip
 
 
@@ -41,7 +49,7 @@ def _gates(r_hat, expand_ptr, expand_bias_ptr, first, CHANNELS: tl.constexpr, BL
 def feed_forward_tile(r, expand_ptr, expand_bias_ptr, project_ptr, project_bias_ptr, eps, CHANNELS: tl.constexpr,
                       BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
     """The result of one tile of r, both float32."""
-    r_hat, _ = normalise(r, CHANNELS, BLOCK_C, eps)
+    r_hat, _rstd = normalise(r, CHANNELS, BLOCK_C, eps)
     r_hat = r_hat.to(expand_ptr.dtype.element_ty)
     out = r + load_vector(project_bias_ptr, 0, CHANNELS, BLOCK_C)[None, :]
     for first in range(0, CHANNELS, BLOCK_N):

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from depthsr.kernels.block_sizes import Blocks, blocks_for, padded
+from depthsr.kernels.block_sizes import Blocks, blocks_for
 from depthsr.kernels.launch import launcher
 
 #: Rows of a tile. Square tiles read the fewest values twice; 4 rows of 8 or 16 pixels are close.

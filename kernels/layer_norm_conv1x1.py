@@ -21,7 +21,15 @@ from torch import Tensor
 from depthsr.kernels.block_sizes import SUMMING_PROGRAMS, blocks_for, padded
 from depthsr.kernels.launch import launcher
 from depthsr.kernels.tiles import (
-    dot, load_matrix, load_tile, load_vector, normalise, normalise_gradient, store_matrix, store_tile, store_vector,
+    dot,
+    load_matrix,
+    load_tile,
+    load_vector,
+    normalise,
+    normalise_gradient,
+    store_matrix,
+    store_tile,
+    store_vector,
 )  # fmt: skip
 
 

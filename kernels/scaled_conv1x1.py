@@ -22,7 +22,13 @@ from torch import Tensor
 from depthsr.kernels.block_sizes import SUMMING_PROGRAMS, blocks_for, padded
 from depthsr.kernels.launch import launcher
 from depthsr.kernels.tiles import (
-    dot, load_matrix, load_tile, load_vector, store_matrix, store_tile, store_vector,
+    dot,
+    load_matrix,
+    load_tile,
+    load_vector,
+    store_matrix,
+    store_tile,
+    store_vector,
 )  # fmt: skip
 
 
@@ -115,7 +121,7 @@ def scaled_conv1x1(
     x_BCHW: Tensor, residual_BCHW: Tensor, scale_BC: Tensor, weight_CC: Tensor, bias_C: Tensor,
     centre_BC: Tensor | None = None, shift_BC: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """x and residual channels_last, as the result; weight of x's type; all else float32. Both of centre, shift or none."""
+    """x and residual channels_last, as the result; weight of x's type; all else float32. No centre, then no shift."""
     batch, channels, height, width = x_BCHW.shape
     out = torch.empty_like(x_BCHW)
     blocks = blocks_for("input", x_BCHW, channels)

@@ -89,13 +89,12 @@ def _naf_block(
     attention_bias: Tensor, conv3: Tensor, conv3_bias: Tensor, expand: Tensor, expand_bias: Tensor, project: Tensor,
     project_bias: Tensor, eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """(result, y, pooled); the last two are for the gradient, which computes everything else again."""
+    """(result, y, pooled), channels_last; the last two are for the gradient, which computes everything else again."""
     parameters = NAFBlockParameters(
         conv1, conv1_bias, depthwise, depthwise_bias, attention, attention_bias, conv3, conv3_bias, expand, expand_bias,
         project, project_bias,
     )  # fmt: skip
-    out, y, pooled = naf_block_kernels.naf_block(_channels_last(x), _in_the_kernels_types(parameters, x.dtype), eps)
-    return out.contiguous(memory_format=layout_of(x)), y, pooled
+    return naf_block_kernels.naf_block(_channels_last(x), _in_the_kernels_types(parameters, x.dtype), eps)
 
 
 @triton_op("depthsr::naf_block_triton_backward", mutates_args={})
@@ -107,7 +106,7 @@ def _naf_block_backward(
         _channels_last(grad), _channels_last(x), _channels_last(y), pooled,
         _in_the_kernels_types(NAFBlockParameters(*parameters), x.dtype), eps,
     )  # fmt: skip
-    return [grad_x.contiguous(memory_format=layout_of(x)), *gradients]
+    return [grad_x, *gradients]
 
 
 def _naf_block_setup(ctx, inputs, output):

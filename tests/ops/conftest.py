@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from depthsr.ops.reference import NAFBlockWeights
+
 #: How far a result may lie from the reference in float64, given the same (already rounded) input: a multiple of the
 #: storage type's machine epsilon (2^-23, 2^-10, 2^-7), relative to the value and to the root mean square of all values.
 #: One rounding of the result costs 0.5; the rest is float32 sums of up to some thousand terms (the first entry), and
@@ -45,6 +47,32 @@ def random_image() -> Callable[..., Tensor]:
             view.copy_(values)
             return view
         return values
+
+    return make
+
+
+@pytest.fixture
+def block_weights() -> Callable[..., NAFBlockWeights]:
+    """block_weights(channels, dtype): of a NAFNet block whose every part matters, float32 values of about 1."""
+
+    def make(channels: int, dtype=torch.float32) -> NAFBlockWeights:
+        generator = torch.Generator().manual_seed(7)
+
+        def normal(*shape: int, mean=0.0, std=0.3) -> Tensor:
+            return (mean + std * torch.randn(shape, generator=generator)).to(dtype)
+
+        c, per_input = channels, channels**-0.5
+        return NAFBlockWeights(
+            norm1_weight=normal(c, mean=1.0), norm1_bias=normal(c),
+            conv1_weight=normal(2 * c, c, 1, 1, std=per_input), conv1_bias=normal(2 * c),
+            conv2_weight=normal(2 * c, 1, 3, 3, std=1 / 3), conv2_bias=normal(2 * c),
+            attention_weight=normal(c, c, 1, 1, std=per_input), attention_bias=normal(c, std=1.0),
+            conv3_weight=normal(c, c, 1, 1, std=per_input), conv3_bias=normal(c),
+            norm2_weight=normal(c, mean=1.0), norm2_bias=normal(c),
+            conv4_weight=normal(2 * c, c, 1, 1, std=per_input), conv4_bias=normal(2 * c),
+            conv5_weight=normal(c, c, 1, 1, std=per_input), conv5_bias=normal(c),
+            beta=normal(1, c, 1, 1, std=1.0), gamma=normal(1, c, 1, 1, std=1.0),
+        )  # fmt: skip
 
     return make
 

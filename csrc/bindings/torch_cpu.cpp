@@ -5,6 +5,7 @@
 
 #include <array>
 #include <tuple>
+#include <utility>
 
 #include "torch_tensors.h"
 
@@ -191,6 +192,99 @@ Tensor sobel_l1_loss_backward(const Tensor& grad, const Tensor& pred, const Tens
   return grad_pred;
 }
 
+// --- naf_block ----------------------------------------------------------------------------------------------------
+
+constexpr std::size_t NAF_BLOCK_WEIGHTS = sizeof(depthsr::NafBlockWeights) / sizeof(float*);
+using BlockTensors = std::array<Tensor, NAF_BLOCK_WEIGHTS>;
+
+depthsr::Image image_of(const Tensor& x) { return {x.size(0), x.size(2), x.size(3), x.size(1)}; }
+
+// The parameters as contiguous float32, once their sizes are found to fit.
+BlockTensors block_weights(const Tensor& x, const std::array<const Tensor*, NAF_BLOCK_WEIGHTS>& given) {
+  check_image(x, "x");
+  const std::int64_t channels = x.size(1);
+  STD_TORCH_CHECK(channels % 8 == 0, "depthsr: naf_block's kernels take a multiple of 8 channels, but x has ", channels);
+  const std::int64_t square = channels * channels;
+  const std::array<std::int64_t, NAF_BLOCK_WEIGHTS> sizes{
+      channels, channels, 2 * square, 2 * channels, 18 * channels, 2 * channels, square,   channels, square,
+      channels, channels, channels,   2 * square,   2 * channels,  square,       channels, channels, channels};
+  BlockTensors weights;
+  for (std::size_t i = 0; i < NAF_BLOCK_WEIGHTS; ++i) {
+    STD_TORCH_CHECK(given[i]->numel() == sizes[i], "depthsr: weight ", i, " of naf_block must have ", sizes[i],
+                    " values, but has ", given[i]->numel());
+    weights[i] = torch::stable::contiguous(torch::stable::to(*given[i], ScalarType::Float));
+  }
+  return weights;
+}
+
+template <std::size_t... I>
+depthsr::NafBlockWeights pointers(const BlockTensors& weights, std::index_sequence<I...>) {
+  return {data<float>(weights[I])...};
+}
+
+template <std::size_t... I>
+depthsr::NafBlockGradients pointers(BlockTensors& gradients, std::index_sequence<I...>) {
+  return {mutable_data<float>(gradients[I])...};
+}
+
+// Calls function(zero) with the type that the block computes in and x is to be given in: float16 is widened.
+template <typename Function>
+void with_block_type(ScalarType dtype, Function function) {
+  if (dtype == ScalarType::BFloat16) return function(depthsr::BFloat16{});
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Half,
+                  "depthsr: naf_block's kernels take float32, float16 and bfloat16 tensors");
+  function(float{});
+}
+
+Tensor block_input(const Tensor& x) {
+  const Tensor wide = x.scalar_type() == ScalarType::Half ? torch::stable::to(x, ScalarType::Float) : x;
+  return dense(wide, MemoryFormat::ChannelsLast);
+}
+
+template <std::size_t>
+using Weight = const Tensor&;
+
+template <std::size_t>
+using Gradient = Tensor;
+
+template <typename Indices>
+struct NafBlock;
+
+template <std::size_t... I>
+struct NafBlock<std::index_sequence<I...>> {
+  static constexpr std::index_sequence<I...> ALL{};
+
+  static Tensor forward(const Tensor& x_any, Weight<I>... weights_any, double eps) {
+    const BlockTensors weights = block_weights(x_any, {&weights_any...});
+    const Tensor x = block_input(x_any);
+    Tensor out = empty(x.sizes(), x, MemoryFormat::ChannelsLast);
+    with_block_type(x.scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      depthsr::naf_block(data<T>(x), pointers(weights, ALL), static_cast<float>(eps), image_of(x),
+                         mutable_data<T>(out), on_torch_threads);
+    });
+    return torch::stable::to(out, x_any.scalar_type());
+  }
+
+  static std::tuple<Tensor, Gradient<I>...> backward(const Tensor& grad_any, const Tensor& x_any,
+                                                     Weight<I>... weights_any, double eps) {
+    const BlockTensors weights = block_weights(x_any, {&weights_any...});
+    check_same_shape(grad_any, x_any, "grad and x");
+    const Tensor x = block_input(x_any);
+    const Tensor grad = block_input(grad_any);
+    Tensor grad_x = empty(x.sizes(), x, MemoryFormat::ChannelsLast);
+    BlockTensors gradients{torch::stable::empty_like(weights[I])...};
+    with_block_type(x.scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      depthsr::naf_block_backward(data<T>(grad), data<T>(x), pointers(weights, ALL), static_cast<float>(eps),
+                                  image_of(x), mutable_data<T>(grad_x), pointers(gradients, ALL), on_torch_threads);
+    });
+    return {torch::stable::to(grad_x, x_any.scalar_type()), gradients[I]...};
+  }
+};
+
+using NafBlockOp = NafBlock<std::make_index_sequence<NAF_BLOCK_WEIGHTS>>;
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
@@ -202,6 +296,8 @@ STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
   library.impl("adain_backward", TORCH_BOX(&adain_backward));
   library.impl("sobel_l1_loss", TORCH_BOX(&sobel_l1_loss));
   library.impl("sobel_l1_loss_backward", TORCH_BOX(&sobel_l1_loss_backward));
+  library.impl("naf_block", TORCH_BOX(&NafBlockOp::forward));
+  library.impl("naf_block_backward", TORCH_BOX(&NafBlockOp::backward));
 }
 
 // Importing the module loads the library above; it has no Python functions of its own.

@@ -3,6 +3,7 @@
 
 #include "joint_bilateral_row.h"
 #include "naf_block.h"
+#include "naf_block_backward.h"
 #include "unet.h"
 
 namespace depthsr::DEPTHSR_ISA {
@@ -12,6 +13,8 @@ constexpr FusedKernels table(const char* name) {
       .name = name,
       .naf_block = naf_block<float>,
       .naf_block_bf16 = naf_block<BFloat16>,
+      .naf_block_backward = naf_block_backward<float>,
+      .naf_block_backward_bf16 = naf_block_backward<BFloat16>,
       .joint_bilateral_row = joint_bilateral_row,
       .pack_unet = pack_unet,
       .unet = unet<float>,

@@ -67,4 +67,14 @@ void naf_block(const BFloat16* x, const NafBlockWeights& weights, float eps, Ima
   fused_kernels().naf_block_bf16(x, weights, eps, image, out, parallel_for);
 }
 
+void naf_block_backward(const float* grad_out, const float* x, const NafBlockWeights& weights, float eps, Image image,
+                        float* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for) {
+  fused_kernels().naf_block_backward(grad_out, x, weights, eps, image, grad_x, gradients, parallel_for);
+}
+
+void naf_block_backward(const BFloat16* grad_out, const BFloat16* x, const NafBlockWeights& weights, float eps,
+                        Image image, BFloat16* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for) {
+  fused_kernels().naf_block_backward_bf16(grad_out, x, weights, eps, image, grad_x, gradients, parallel_for);
+}
+
 }  // namespace depthsr

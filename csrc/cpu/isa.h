@@ -29,6 +29,11 @@ struct FusedKernels {
                     ParallelFor parallel_for);
   void (*naf_block_bf16)(const BFloat16* x, const NafBlockWeights& weights, float eps, Image image, BFloat16* out,
                          ParallelFor parallel_for);
+  void (*naf_block_backward)(const float* grad_out, const float* x, const NafBlockWeights& weights, float eps,
+                             Image image, float* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for);
+  void (*naf_block_backward_bf16)(const BFloat16* grad_out, const BFloat16* x, const NafBlockWeights& weights,
+                                  float eps, Image image, BFloat16* grad_x, const NafBlockGradients& gradients,
+                                  ParallelFor parallel_for);
   void (*joint_bilateral_row)(const JointBilateralRow& row);
   // The weights as the kernels of this table read them; to be freed with `release`.
   float* (*pack_unet)(const UNetWeights& weights);

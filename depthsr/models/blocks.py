@@ -45,13 +45,27 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        y = ops.simple_gate(self.conv2(self.conv1(self.norm1(x_BCHW))))
-        # fp32 mean: at 640×480 a half-precision sum of positive activations overflows.
-        pooled_BC11 = y.mean((2, 3), keepdim=True, dtype=torch.float32).to(y.dtype)
-        y = self.conv3(y * self.attention(pooled_BC11))
-        x_BCHW = x_BCHW + y * self.beta
-        y = self.conv5(ops.simple_gate(self.conv4(self.norm2(x_BCHW))))
-        return x_BCHW + y * self.gamma
+        weights = ops.NAFBlockWeights(
+            self.norm1.weight,
+            self.norm1.bias,
+            self.conv1.weight,
+            self.conv1.bias,
+            self.conv2.weight,
+            self.conv2.bias,
+            self.attention.weight,
+            self.attention.bias,
+            self.conv3.weight,
+            self.conv3.bias,
+            self.norm2.weight,
+            self.norm2.bias,
+            self.conv4.weight,
+            self.conv4.bias,
+            self.conv5.weight,
+            self.conv5.bias,
+            self.beta,
+            self.gamma,
+        )
+        return ops.naf_block(x_BCHW, weights, self.norm1.eps)
 
 
 class AdaINFusion(nn.Module):

@@ -7,8 +7,18 @@ from torch import Tensor
 
 from depthsr.ops import reference
 from depthsr.ops.choice import backend, choose
+from depthsr.ops.reference import NAFBlockWeights
 
-__all__ = ["adain", "backend", "layer_norm_2d", "reference", "simple_gate", "sobel_l1_loss"]
+__all__ = [
+    "NAFBlockWeights",
+    "adain",
+    "backend",
+    "layer_norm_2d",
+    "naf_block",
+    "reference",
+    "simple_gate",
+    "sobel_l1_loss",
+]
 
 
 def _check_image(name: str, tensor: Tensor) -> None:
@@ -69,6 +79,15 @@ def sobel_l1_loss(
     return compute(pred_B1HW, target_B1HW, valid_B1HW, l1_weight, gradient_weight)
 
 
-for _op in (adain, layer_norm_2d, simple_gate, sobel_l1_loss):
+def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
+    _check_image("x", x_BCHW)
+    channels = x_BCHW.shape[1]
+    for name, tensor, shape in zip(weights._fields, weights, NAFBlockWeights.shapes(channels), strict=True):
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {shape} for {channels} channels, not {tuple(tensor.shape)}")
+    return choose("naf_block", x_BCHW, *weights)(x_BCHW, weights, eps)
+
+
+for _op in (adain, layer_norm_2d, naf_block, simple_gate, sobel_l1_loss):
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

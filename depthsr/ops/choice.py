@@ -12,7 +12,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from depthsr.ops import reference, registration
 
 logger = logging.getLogger("depthsr.ops")
 
-OPS = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
+OPS = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "naf_block")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Implementation:
     functions   op name -> function with the reference's signature.
     broken      why none of them can run in this installation, or None.
     by_default  whether `auto` may choose it: not before it has been measured on the device it is for.
+    limits      op name -> what else keeps this implementation from computing it on these tensors, or None.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Implementation:
     functions: dict[str, Callable[..., Tensor]]
     broken: str | None
     by_default: bool = True
+    limits: dict[str, Callable[..., str | None]] = field(default_factory=dict)
 
     def why_not(self, op: str, tensors: tuple[Tensor, ...]) -> str | None:
         """None if this implementation can compute `op` on these tensors, or one sentence that says why not."""
@@ -53,15 +55,24 @@ class Implementation:
                 return f"the {self.name} kernels run on {self.device}, and {op} was given a tensor on {tensor.device}"
             if tensor.dtype not in self.dtypes:
                 return f"the {self.name} kernels have no {tensor.dtype} version of {op}"
-        return None
+        return self.limits[op](*tensors) if op in self.limits else None
+
+
+def _why_no_native_naf_block(x_BCHW: Tensor, *weights: Tensor) -> str | None:
+    channels = x_BCHW.shape[1]
+    return None if channels % 8 == 0 else f"the native naf_block takes a multiple of 8 channels, not {channels}"
 
 
 NATIVE = Implementation(
     name="native",
     device="cpu",
     dtypes=(torch.float32, torch.float16, torch.bfloat16),
-    functions={op: getattr(torch.ops.depthsr, op).default for op in OPS},
+    functions={
+        **{op: getattr(torch.ops.depthsr, op).default for op in OPS if op != "naf_block"},
+        "naf_block": registration.naf_block,
+    },
     broken=why_no_module("_C_cpu"),
+    limits={"naf_block": _why_no_native_naf_block},
 )
 
 

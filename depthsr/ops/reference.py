@@ -41,6 +41,17 @@ def simple_gate(x_B2CHW: Tensor) -> Tensor:
     return first_BCHW * second_BCHW
 
 
+def gated_depthwise(x_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
+    """Depthwise 3×3 convolution with zero padding, `simple_gate`, and the mean of the result over the frame.
+
+    The middle of a NAFNet block: the mean is what its channel attention needs. Returns (gated B×C×H×W of x's dtype,
+    mean B×C of float32, or float64 for float64). Weights of another type are used as of x's.
+    """
+    weight_2C133, bias_2C = weight_2C133.to(x_B2CHW.dtype), bias_2C.to(x_B2CHW.dtype)
+    gated_BCHW = simple_gate(F.conv2d(x_B2CHW, weight_2C133, bias_2C, padding=1, groups=x_B2CHW.shape[1]))
+    return gated_BCHW, gated_BCHW.mean((2, 3), dtype=_arithmetic_dtype(gated_BCHW))
+
+
 class NAFBlockWeights(NamedTuple):
     """The parameters of one NAFNet block of C channels, shaped and named as in `models.blocks.NAFBlock`.
 
@@ -67,15 +78,24 @@ class NAFBlockWeights(NamedTuple):
     beta: Tensor
     gamma: Tensor
 
+    @staticmethod
+    def shapes(channels: int) -> tuple[tuple[int, ...], ...]:
+        """The shape of each parameter of a block of `channels`, in the order of the fields."""
+        one, two = (channels,), (2 * channels,)
+        square, tall, scale = (channels, channels, 1, 1), (2 * channels, channels, 1, 1), (1, channels, 1, 1)
+        norm_and_expand = (one, one, tall, two)
+        depthwise, halves = ((2 * channels, 1, 3, 3), two), (square, one)
+        return (*norm_and_expand, *depthwise, *halves, *halves, *norm_and_expand, *halves, scale, scale)
+
 
 def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
     """Block of "Simple Baselines for Image Restoration" (Chen et al., ECCV 2022, figure 3c).
 
     Two residual halves: LN, 1×1, depthwise 3×3 (zero padding), gate, channel attention, 1×1, times beta; then LN, 1×1,
-    gate, 1×1, times gamma. The result has x's shape and dtype.
+    gate, 1×1, times gamma. The result has x's shape and dtype; weights of another type are used as of x's.
     """
-    w = weights
-    channels = x_BCHW.shape[1]
+    w = NAFBlockWeights(*(weight.to(x_BCHW.dtype) for weight in weights))
+    dtype, channels = x_BCHW.dtype, x_BCHW.shape[1]
     y = F.conv2d(layer_norm_2d(x_BCHW, w.norm1_weight, w.norm1_bias, eps), w.conv1_weight, w.conv1_bias)
     y = simple_gate(F.conv2d(y, w.conv2_weight, w.conv2_bias, padding=1, groups=2 * channels))
     # fp32 mean: at 640×480 a half-precision sum of positive activations overflows.
@@ -83,7 +103,7 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
     y = y * F.conv2d(pooled_BC11, w.attention_weight, w.attention_bias)
     x_BCHW = x_BCHW + F.conv2d(y, w.conv3_weight, w.conv3_bias) * w.beta
     y = F.conv2d(layer_norm_2d(x_BCHW, w.norm2_weight, w.norm2_bias, eps), w.conv4_weight, w.conv4_bias)
-    return x_BCHW + F.conv2d(simple_gate(y), w.conv5_weight, w.conv5_bias) * w.gamma
+    return (x_BCHW + F.conv2d(simple_gate(y), w.conv5_weight, w.conv5_bias) * w.gamma).to(dtype)
 
 
 def _centred(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,6 +112,21 @@ def _centred(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor, Tensor]:
     centred_BCHW = x_BCHW - mean_BC11
     degrees = max(x_BCHW.shape[2] * x_BCHW.shape[3] - correction, 1)
     return centred_BCHW, mean_BC11, centred_BCHW.square().sum(dim=(2, 3), keepdim=True) / degrees
+
+
+def adain_statistics(
+    content_BCHW: Tensor, style_BCHW: Tensor, correction: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `adain` needs to know of its inputs: (content mean, content variance, style mean, style variance).
+
+    Over H and W; variance = M2 / max(n - correction, 1). The two may differ in height and width. Each B×C of float32
+    (float64 for float64).
+    """
+    dtype = _arithmetic_dtype(content_BCHW, style_BCHW)
+    _, content_mean, content_variance = _centred(content_BCHW.to(dtype), correction)
+    _, style_mean, style_variance = _centred(style_BCHW.to(dtype), correction)
+    statistics = (content_mean, content_variance, style_mean, style_variance)
+    return tuple(statistic.flatten(1) for statistic in statistics)
 
 
 def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correction: int = 0) -> Tensor:

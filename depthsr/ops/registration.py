@@ -15,6 +15,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from depthsr.ops.reference import NAFBlockWeights
+
+_BLOCK_WEIGHTS = ", ".join(f"Tensor {name}" for name in NAFBlockWeights._fields)
+
 SCHEMAS = {
     "layer_norm_2d": "(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor",
     "layer_norm_2d_backward": "(Tensor grad, Tensor x, Tensor weight, float eps) -> (Tensor, Tensor, Tensor)",
@@ -25,6 +29,11 @@ SCHEMAS = {
     "sobel_l1_loss": "(Tensor pred, Tensor target, Tensor? valid, float l1_weight, float gradient_weight) -> Tensor",
     "sobel_l1_loss_backward": (
         "(Tensor grad, Tensor pred, Tensor target, Tensor? valid, float l1_weight, float gradient_weight) -> Tensor"
+    ),
+    "naf_block": f"(Tensor x, {_BLOCK_WEIGHTS}, float eps) -> Tensor",
+    "naf_block_backward": (
+        f"(Tensor grad, Tensor x, {_BLOCK_WEIGHTS}, float eps) -> "
+        f"({', '.join(['Tensor'] * (1 + len(NAFBlockWeights._fields)))})"
     ),
 }
 
@@ -140,6 +149,38 @@ def sobel_l1_loss_gradient(backward, ctx, grad):
     return grad_pred, grad_target, None, None, None
 
 
+# --- naf_block -------------------------------------------------------------------------------------------------
+
+
+def naf_block(x: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
+    """torch.ops.depthsr.naf_block with the reference's signature. Always answers in channels_last, as it computes."""
+    return torch.ops.depthsr.naf_block.default(x, *weights, eps)
+
+
+@torch.library.register_fake("depthsr::naf_block")
+def _(x, *rest):
+    return torch.empty_like(x, memory_format=torch.channels_last)
+
+
+@torch.library.register_fake("depthsr::naf_block_backward")
+def _(grad, x, *rest):
+    *weights, _ = rest
+    gradients = (
+        torch.empty_like(weight, dtype=torch.float32, memory_format=torch.contiguous_format) for weight in weights
+    )
+    return torch.empty_like(x, memory_format=torch.channels_last), *gradients
+
+
+def naf_block_setup(ctx, inputs, output):
+    *tensors, ctx.eps = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def naf_block_gradient(backward, ctx, grad):
+    grads = backward(grad, *ctx.saved_tensors, ctx.eps)
+    return *(g.to(tensor.dtype) for g, tensor in zip(grads, ctx.saved_tensors, strict=True)), None
+
+
 # ---------------------------------------------------------------------------------------------------------------
 
 for _name, _setup, _gradient in (
@@ -147,6 +188,7 @@ for _name, _setup, _gradient in (
     ("simple_gate", simple_gate_setup, simple_gate_gradient),
     ("adain", adain_setup, adain_gradient),
     ("sobel_l1_loss", sobel_l1_loss_setup, sobel_l1_loss_gradient),
+    ("naf_block", naf_block_setup, naf_block_gradient),
 ):
     _backward = getattr(torch.ops.depthsr, f"{_name}_backward").default
     torch.library.register_autograd(f"depthsr::{_name}", partial(_gradient, _backward), setup_context=_setup)

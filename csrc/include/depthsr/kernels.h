@@ -106,6 +106,25 @@ void naf_block(const float* x, const NafBlockWeights& weights, float eps, Image 
 void naf_block(const BFloat16* x, const NafBlockWeights& weights, float eps, Image image, BFloat16* out,
                ParallelFor parallel_for);
 
+// Gradients of NafBlockWeights, each with the size of its parameter.
+struct NafBlockGradients {
+  float *norm1_weight, *norm1_bias;
+  float *conv1_weight, *conv1_bias;
+  float *conv2_weight, *conv2_bias;
+  float *attention_weight, *attention_bias;
+  float *conv3_weight, *conv3_bias;
+  float *norm2_weight, *norm2_bias;
+  float *conv4_weight, *conv4_bias;
+  float *conv5_weight, *conv5_bias;
+  float *beta, *gamma;
+};
+
+// Needs nothing from the forward pass but its input: the rest is computed again. `grad_x` may be neither x nor grad_out.
+void naf_block_backward(const float* grad_out, const float* x, const NafBlockWeights& weights, float eps, Image image,
+                        float* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for);
+void naf_block_backward(const BFloat16* grad_out, const BFloat16* x, const NafBlockWeights& weights, float eps,
+                        Image image, BFloat16* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for);
+
 namespace cuda {
 
 // Pointers are to device memory. Work is queued on `stream`, a cudaStream_t, and not waited for. Throws

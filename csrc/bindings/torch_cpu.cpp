@@ -12,36 +12,9 @@
 namespace {
 
 using namespace depthsr::torch_tensors;
-using torch::headeronly::MemoryFormat;
 
 void on_torch_threads(std::int64_t count, std::int64_t grain, const depthsr::Body& body) {
   torch::stable::parallel_for(0, count, grain, body);
-}
-
-// As Tensor.is_contiguous(memory_format=torch.channels_last), which the stable ABI does not have.
-bool is_channels_last(const Tensor& tensor) {
-  std::int64_t expected = 1;
-  for (int dim : {1, 3, 2, 0}) {
-    if (tensor.size(dim) == 1) continue;
-    if (tensor.stride(dim) != expected) return false;
-    expected *= tensor.size(dim);
-  }
-  return true;
-}
-
-// The layout a kernel works in; registration.py's fakes promise the same. Anything else is copied to contiguous.
-MemoryFormat layout_of(const Tensor& tensor) {
-  return !tensor.is_contiguous() && is_channels_last(tensor) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-}
-
-Tensor dense(const Tensor& tensor, MemoryFormat layout) { return torch::stable::contiguous(tensor, layout); }
-
-Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, const Tensor& like, MemoryFormat layout) {
-  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, layout);
-}
-
-depthsr::Shape shape_of(const Tensor& tensor, MemoryFormat layout) {
-  return {tensor.size(0), tensor.size(1), tensor.size(2) * tensor.size(3), layout == MemoryFormat::ChannelsLast};
 }
 
 // One value a channel, as contiguous float32.

@@ -10,6 +10,7 @@
 
 namespace depthsr::torch_tensors {
 
+using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -47,6 +48,32 @@ inline void check_same_shape(const Tensor& a, const Tensor& b, const char* names
   check_same(a, b, names);
   for (std::int64_t dim = 0; dim < a.dim(); ++dim)
     STD_TORCH_CHECK(a.size(dim) == b.size(dim), "depthsr: ", names, " must have the same shape");
+}
+
+// As Tensor.is_contiguous(memory_format=torch.channels_last), which the stable ABI does not have.
+inline bool is_channels_last(const Tensor& tensor) {
+  std::int64_t expected = 1;
+  for (int dim : {1, 3, 2, 0}) {
+    if (tensor.size(dim) == 1) continue;
+    if (tensor.stride(dim) != expected) return false;
+    expected *= tensor.size(dim);
+  }
+  return true;
+}
+
+// The layout a kernel works in; registration.py's fakes promise the same. Anything else is copied to contiguous.
+inline MemoryFormat layout_of(const Tensor& tensor) {
+  return !tensor.is_contiguous() && is_channels_last(tensor) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
+}
+
+inline Tensor dense(const Tensor& tensor, MemoryFormat layout) { return torch::stable::contiguous(tensor, layout); }
+
+inline Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, const Tensor& like, MemoryFormat layout) {
+  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, layout);
+}
+
+inline depthsr::Shape shape_of(const Tensor& tensor, MemoryFormat layout) {
+  return {tensor.size(0), tensor.size(1), tensor.size(2) * tensor.size(3), layout == MemoryFormat::ChannelsLast};
 }
 
 // Contiguous copies of what is not contiguous, kept alive beside the pointers into them.

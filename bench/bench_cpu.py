@@ -1,0 +1,100 @@
+"""NAFNet blocks and the whole of `edge` on a CPU: depthsr beside what else would run them, and beside OpenCV's filters.
+
+    pip install '.[bench]'
+    pytest bench/bench_cpu.py --benchmark-only --rows rows.json       # -k edge, -k C16, -k "not compile", --threads 4
+
+pytest-benchmark times one test after the other, and machines drift. Here all contenders of a case take turns when its
+first test runs; every test then hands its contender's samples to pytest-benchmark, through the clock that it reads.
+
+Scopes: `network`: a block, or the U-Net of `edge`, from tensor to tensor. `frame`: from uint8 RGB and a depth map an eighth of its
+size to metres, prior and head included; its GMAC and GB are those of the network alone. `GEMM` and `copy` are shares of
+what the machine reached in a matrix product and in a copy, in this run; `floor` is the time that neither lets go under
+(see roofline.py). Errors are those of the results, root mean square, relative to PyTorch's in fp32.
+
+The first run compiles for some minutes; Inductor keeps what it compiled for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import pytest
+import torch
+from cases import Case, block_case, edge_case
+from contenders import FRAME, NETWORK, Contender
+from measurements import Measurements
+from runtimes import Absent
+
+BLOCK_CHANNELS = (16, 32, 64)
+BLOCK_SIZES = ((480, 640), (240, 320), (120, 160))
+FRAME_SIZES = ((480, 640), (720, 1280))
+
+#: A case's name: how to make it from the model's name, and who takes part.
+CASES: dict[str, tuple[Callable[[str], Case], list[Contender]]] = {
+    **{
+        f"block-C{c}-{w}x{h}": (lambda _, c=c, h=h, w=w: block_case(c, h, w), NETWORK)
+        for c in BLOCK_CHANNELS
+        for h, w in BLOCK_SIZES
+    },
+    **{f"edge-{w}x{h}": (lambda model, h=h, w=w: edge_case(h, w, model), NETWORK + FRAME) for h, w in FRAME_SIZES},
+}
+
+
+@pytest.fixture(scope="session")
+def measurements(pytestconfig: pytest.Config, tables: list[str]) -> Iterator[Measurements]:
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    threads = pytestconfig.getoption("threads")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DEPTHSR_THREADS", str(threads))
+        yield Measurements(pytestconfig.getoption("rows"), tables)
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
+
+
+@pytest.fixture(scope="session")
+def selected(request: pytest.FixtureRequest) -> dict[str, list[Contender]]:
+    """By case, the contenders that -k and the like have left."""
+    contenders: dict[str, list[Contender]] = {}
+    for item in request.session.items:
+        if getattr(item, "originalname", None) == test_median.__name__:
+            contenders.setdefault(item.callspec.params["case_id"], []).append(item.callspec.params["contender"])
+    return contenders
+
+
+_instants: Iterator[float] = iter(())
+
+
+def recorded_clock() -> float:
+    """What pytest-benchmark takes for the time: before and after each sample that was measured in turns."""
+    return next(_instants)
+
+
+def _replay(samples_s: list[float]) -> Iterator[float]:
+    for sample_s in samples_s:
+        yield 0.0
+        yield sample_s
+
+
+@pytest.mark.benchmark(timer=recorded_clock)
+@pytest.mark.parametrize(
+    ("case_id", "contender"),
+    [
+        pytest.param(case_id, contender, id=f"{case_id}-{contender}")
+        for case_id, (_, contenders) in CASES.items()
+        for contender in contenders
+    ],
+)
+def test_median(benchmark, measurements, selected, pytestconfig, case_id: str, contender: Contender) -> None:
+    global _instants
+    make, _ = CASES[case_id]
+    try:
+        measured = measurements.of(contender, case_id, lambda: make(pytestconfig.getoption("model")), selected[case_id])
+    except Absent as reason:
+        pytest.skip(str(reason))
+    benchmark.group = case_id
+    benchmark.extra_info.update(measured.row)
+    _instants = _replay(measured.samples_s)
+    benchmark.pedantic(lambda: None, rounds=len(measured.samples_s))

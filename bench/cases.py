@@ -1,0 +1,71 @@
+"""What is computed: a NAFNet block, or the network of `edge` with the frame that it restores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from interleaved import Budget
+from roofline import Work, count
+from runtimes import OnnxFile, Outputs, eager
+from torch import Tensor, nn
+
+import depthsr
+from depthsr import ops
+from depthsr.checkpoint import load_model
+from depthsr.models.blocks import NAFBlock
+
+UPSAMPLING = 8
+
+BLOCK_BUDGET = Budget(contender_s=1.0, turns=5)
+FRAME_BUDGET = Budget(contender_s=3.0, turns=4)
+
+
+@dataclass
+class Case:
+    """A network with its inputs (contiguous fp32), and for `edge` the frame that it restores."""
+
+    name: str
+    module: nn.Module
+    inputs: list[Tensor]
+    budget: Budget
+    model: str | None = None
+    frame: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        self.onnx = OnnxFile(self.module, self.inputs)
+        self.work: Work = count(self.module, self.inputs)
+
+    def expected(self, scope: str) -> Outputs:
+        if scope == "frame":
+            with ops.backend("reference"):
+                return [depthsr.load(self.model, device="cpu", dtype="fp32", runtime="torch")(*self.frame).depth_m]
+        run = eager(self.module, self.inputs, torch.contiguous_format, torch.float32, "reference")
+        return run.read(run.call())
+
+
+def block_case(channels: int, height: int, width: int) -> Case:
+    torch.manual_seed(0)
+    block = NAFBlock(channels).eval()
+    with torch.no_grad():
+        for parameter in block.parameters():  # new ones have beta = gamma = 0
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    name = f"naf_block C{channels} {width}x{height}"
+    return Case(name, block, [torch.randn(1, channels, height, width)], BLOCK_BUDGET)
+
+
+def edge_case(height: int, width: int, model: str) -> Case:
+    torch.manual_seed(0)
+    unet = load_model(model).unet
+    inputs = [
+        torch.rand(1, unet.relative_stem.in_channels, height, width),
+        torch.rand(1, unet.depth_stem.in_channels, height, width),
+        torch.rand(1, 2),
+    ]
+    rng = np.random.default_rng(0)
+    small_rgb = rng.integers(0, 256, (height // UPSAMPLING, width // UPSAMPLING, 3), dtype=np.uint8)
+    rgb = cv2.resize(small_rgb, (width, height), interpolation=cv2.INTER_CUBIC)
+    depth_m = rng.uniform(1, 10, small_rgb.shape[:2]).astype(np.float32)
+    return Case(f"edge {width}x{height}", unet, inputs, FRAME_BUDGET, model, (rgb, depth_m))

@@ -6,10 +6,10 @@
 pytest-benchmark times one test after the other, and machines drift. Here all contenders of a case take turns when its
 first test runs; every test then hands its contender's samples to pytest-benchmark, through the clock that it reads.
 
-Scopes: `network`: a block, or the U-Net of `edge`, from tensor to tensor. `frame`: from uint8 RGB and a depth map an eighth of its
-size to metres, prior and head included; its GMAC and GB are those of the network alone. `GEMM` and `copy` are shares of
-what the machine reached in a matrix product and in a copy, in this run; `floor` is the time that neither lets go under
-(see roofline.py). Errors are those of the results, root mean square, relative to PyTorch's in fp32.
+Scopes: `network`: a block, or the U-Net of `edge`, from tensor to tensor. `frame`: from uint8 RGB and a depth map an
+eighth of its size to metres, prior and head included; its GMAC and GB are those of the network alone. `GEMM` and `copy`
+are shares of what the machine reached in a matrix product and in a copy in this run, `floor` is the time that neither
+lets it go under (see roofline.py). Errors are those of the results, root mean square, relative to PyTorch's in fp32.
 
 The first run compiles for some minutes; Inductor keeps what it compiled for the next.
 """
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 import cv2
 import pytest
 import torch
+
 from cases import Case, block_case, edge_case
 from contenders import FRAME, NETWORK, Contender
 from measurements import Measurements

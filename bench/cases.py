@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from interleaved import Budget
-from roofline import Work, count
-from runtimes import OnnxFile, Outputs, eager
 from torch import Tensor, nn
 
 import depthsr
 from depthsr import ops
 from depthsr.checkpoint import load_model
 from depthsr.models.blocks import NAFBlock
+from interleaved import Budget
+from roofline import Work, count
+from runtimes import OnnxFile, Outputs, eager
 
 UPSAMPLING = 8
 

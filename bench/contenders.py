@@ -8,14 +8,14 @@ from functools import partial
 
 import cv2
 import numpy as np
-import opencv_filters
 import torch
-from cases import Case
-from official_block import with_official_blocks
-from runtimes import Absent, Run, compiled, eager, onnx_runtime, openvino
 
 import depthsr
+import opencv_filters
+from cases import Case
 from depthsr.models.baselines import EDGE_AWARE
+from official_block import with_official_blocks
+from runtimes import Absent, Run, compiled, eager, onnx_runtime, openvino
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

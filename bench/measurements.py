@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from cases import Case
 from contenders import DTYPES, Contender
 from interleaved import times_s

@@ -88,11 +88,12 @@ def why_no_triton() -> str | None:
 
 def _triton() -> Implementation:
     broken = why_no_triton()
-    functions = {}
+    functions, limits = {}, {}
     if broken is None:
         from depthsr.ops import triton_ops
 
-        functions = {"layer_norm_2d": triton_ops.layer_norm_2d, "simple_gate": triton_ops.simple_gate}
+        functions = {op: getattr(triton_ops, op) for op in ("layer_norm_2d", "simple_gate", "naf_block")}
+        limits = {"naf_block": triton_ops.why_not_naf_block}
     return Implementation(
         name="triton",
         device="cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda",
@@ -100,6 +101,7 @@ def _triton() -> Implementation:
         functions=functions,
         broken=broken,
         by_default=False,  # tested in the interpreter and compiled for GPUs, but no GPU has run or timed them so far
+        limits=limits,
     )
 
 

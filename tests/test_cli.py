@@ -150,6 +150,33 @@ def test_eval_scores_a_folder_and_writes_the_same_numbers_as_json(frames):
         assert f"{row['mae']:.3f}" in said
 
 
+def test_eval_writes_what_it_is_asked_for(frames, capfd, monkeypatch):
+    """The printed table is the written one; curves and figure of the robustness; and the two do not mix."""
+    Path("depth").rename("poor")
+    for name in frames:
+        Path("depth").mkdir(exist_ok=True)
+        np.save(f"depth/{name}.npy", RANDOM.uniform(1, 60, (48, 64)).astype(np.float32))
+    common = ("eval", "--data", ".", "--model", "nearest", "--no-baselines", "--limit", "2")
+    said = run(*common, "--protocol", "gdsr-x4", "--benchmark", "nyuv2", "--markdown", "a.md", "--sheet", "a.png")
+    assert Path("a.md").read_text() == said
+    assert "SGNet (published)" in said
+    assert read_rgb("a.png").std() > 10
+
+    pytest.importorskip("matplotlib")
+    said = run(*common, "--protocol", "ais", "--robustness", "noise.png", "--json", "noise.json")
+    curves = json.loads(Path("noise.json").read_text())
+    assert {sweep["method"] for sweep in curves["sweeps"]} == {"nearest"}
+    assert f"| {curves['sweeps'][0]['rmse'][0]:.2f} |" in said
+    assert cv2.imread("noise.png").std() > 10
+    for wrong in (("--protocol", "tof"), ("--protocol", "ais", "--sheet", "b.png")):
+        monkeypatch.setattr(sys, "argv", ["depthsr", *common, *wrong, "--robustness", "b.png"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 2
+        assert "--robustness varies the challenge's law" in capfd.readouterr().err
+    assert not Path("b.png").exists()
+
+
 def test_train_mirrors_the_configuration(monkeypatch):
     """Every field of TrainConfig is an option with the same default, and arrives in the field of its name."""
     parameters = inspect.signature(cli.train).parameters

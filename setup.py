@@ -14,7 +14,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "build_backend"))
-from toolchain import why_no_cuda_build, why_no_native_build, without_torch
+from toolchain import find_cuda_home, why_no_cuda_build, why_no_native_build, without_torch
 
 DEPENDENCIES = [
     "numpy>=1.26",  # depth maps and images at the boundaries
@@ -114,15 +114,17 @@ def planned_modules() -> tuple[list[Extension], dict[str, str]]:
     if without_torch():
         reason = "not built: the build was asked for no torch (DEPTHSR_TORCH=0)"
         return modules, decisions | {"_C_cpu": reason, "_C_cuda": reason}
+    if (cuda_home := find_cuda_home()) is not None:
+        # Before torch looks for itself, when cpp_extension is imported: it takes a wrapper's folder for the toolkit's.
+        os.environ["CUDA_HOME"] = str(cuda_home)
     try:
         modules.append(cpu_module())
     except ModuleNotFoundError as error:
         reason = f"not built: torch could not be imported at build time ({error})"
         return modules, decisions | {"_C_cpu": reason, "_C_cuda": reason}
     import torch
-    from torch.utils.cpp_extension import CUDA_HOME
 
-    if reason := why_no_cuda_build(torch.version.cuda, CUDA_HOME):
+    if reason := why_no_cuda_build(torch.version.cuda, cuda_home):
         return modules, decisions | {"_C_cuda": f"not built: {reason}"}
     return [*modules, cuda_module()], decisions
 

@@ -148,12 +148,11 @@ def load(
     Raises UserError for a model that does not exist, is damaged or of another kind, for a missing device, and for what
     the runtime cannot do.
     """
-    runtime = choose_runtime(runtime)
     from depthsr.models.baselines import BASELINES
 
     if name_or_path in BASELINES:
         return Predictor(name_or_path, BaselineRestorer(BASELINES[name_or_path]))
-    if runtime == "torch":
+    if choose_runtime(runtime) == "torch":
         from depthsr.torch_runtime import load_restorer
     else:
         from depthsr.native import load_restorer

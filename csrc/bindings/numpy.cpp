@@ -3,10 +3,17 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "../cpu/isa.h"
 #include "depthsr/kernels.h"
+#include "depthsr/network.h"
 #include "depthsr/prior.h"
 #include "thread_pool.h"
 
@@ -124,11 +131,15 @@ py::array as_array(std::vector<T>&& values, std::vector<py::ssize_t> shape) {
   return py::array_t<T>(std::move(shape), kept->data(), owner);
 }
 
-py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& valid, float quantisation_step_m,
-                    float max_depth_m) {
+void check_frame(const Floats& rgb, const Floats& depth_m) {
   if (rgb.ndim() != 3 || rgb.shape(2) != 3) throw py::value_error("rgb must be H×W×3");
   if (depth_m.ndim() != 2) throw py::value_error("depth_m must be h×w");
   if (rgb.size() == 0 || depth_m.size() == 0) throw py::value_error("rgb and depth_m must not be empty");
+}
+
+py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& valid, float quantisation_step_m,
+                    float max_depth_m) {
+  check_frame(rgb, depth_m);
   if (valid.ndim() != 2 || valid.shape(0) != depth_m.shape(0) || valid.shape(1) != depth_m.shape(1))
     throw py::value_error("valid must have depth_m's shape");
   depthsr::Prior prior;
@@ -153,6 +164,54 @@ py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& va
   return out;
 }
 
+// The whole network for numpy arrays. Calls from several threads take their turns.
+class Network {
+ public:
+  Network(const std::string& config_json, const std::map<std::string, Floats>& weights)
+      : network_(parsed(config_json), copied(weights)) {}
+
+  py::tuple infer(const Floats& rgb, const Floats& depth_m, float quantisation_step_m, float max_depth_m, bool bf16) {
+    check_frame(rgb, depth_m);
+    const auto valid = std::make_unique<bool[]>(depth_m.size());
+    bool any = false;
+    for (py::ssize_t i = 0; i < depth_m.size(); ++i) any |= valid[i] = std::isfinite(depth_m.data()[i]);
+    if (!any) throw py::value_error("depth_m has no value");
+    py::array_t<float> result({rgb.shape(0), rgb.shape(1)}), error({rgb.shape(0), rgb.shape(1)});
+    const depthsr::Frame frame{rgb.data(),       rgb.shape(0),     rgb.shape(1),        depth_m.data(), valid.get(),
+                               depth_m.shape(0), depth_m.shape(1), quantisation_step_m, max_depth_m};
+    float* result_data = result.mutable_data();
+    float* error_data = error.mutable_data();
+    {
+      const py::gil_scoped_release release;
+      const std::lock_guard turn(mutex_);
+      network_.infer(frame, bf16, result_data, error_data, on_our_threads);
+    }
+    return py::make_tuple(result, error);
+  }
+
+ private:
+  static depthsr::NetworkConfig parsed(const std::string& config_json) {
+    const py::dict config = py::module_::import("json").attr("loads")(config_json);
+    const auto get = [&]<typename T>(const char* name, T& field) { field = config[name].cast<T>(); };
+    depthsr::NetworkConfig out{};
+    get("widths", out.widths);
+    get("relative_blocks", out.relative_blocks);
+    get("depth_blocks", out.depth_blocks);
+    get("middle_blocks", out.middle_blocks);
+    get("decoder_blocks", out.decoder_blocks);
+    return out;
+  }
+
+  static std::map<std::string, std::vector<float>> copied(const std::map<std::string, Floats>& weights) {
+    std::map<std::string, std::vector<float>> out;
+    for (const auto& [name, values] : weights) out.emplace(name, std::vector(values.data(), values.data() + values.size()));
+    return out;
+  }
+
+  std::mutex mutex_;
+  depthsr::Network network_;
+};
+
 void set_threads(int threads) {
   if (threads < 1) throw py::value_error("threads must be at least 1");
   const py::gil_scoped_release release;
@@ -173,6 +232,14 @@ PYBIND11_MODULE(_native, module) {
              py::arg("quantisation_step_m") = 0.0f, py::arg("max_depth_m") = 0.0f,
              "As depthsr.models.prior.make_prior for one frame: rgb H×W×3 in [0, 1], depth_m and valid h×w; 0: unknown. "
              "Gives a dict of the fields of csrc/include/depthsr/prior.h.");
+  py::class_<Network>(module, "Network", "DepthSR.infer (depthsr/models/network.py) in C++, for models without Depth Anything.")
+      .def(py::init<const std::string&, const std::map<std::string, Floats>&>(), py::arg("config_json"),
+           py::arg("weights"),
+           "config_json: a model's config.json. weights: its tensors by name. Raises ValueError where they do not fit.")
+      .def("infer", &Network::infer, py::arg("rgb"), py::arg("depth_m"), py::arg("quantisation_step_m") = 0.0f,
+           py::arg("max_depth_m") = 0.0f, py::arg("bf16") = false,
+           "Depth and its expected error, H×W float32 metres, from rgb H×W×3 in [0, 1] and depth_m h×w (NaN: no value); "
+           "0: unknown. bf16: activations are stored in bfloat16.");
   module.def("isa", [] { return depthsr::fused_kernels().name; }, "The instruction set whose kernels run here.");
   module.def("threads", &depthsr::ProcessPool::threads, "Threads that the kernels use: by default one a core.");
   module.def("set_threads", &set_threads, py::arg("threads"));

@@ -15,7 +15,7 @@ ENVIRONMENT = {
     "DEPTHSR_BACKEND": ("auto", "which implementation ops use: auto, reference, native, triton or cuda"),
     "DEPTHSR_CUDA": ("auto", "at build time: compile the CUDA kernels: auto, 0 or 1"),
     "DEPTHSR_NATIVE": ("auto", "at build time: compile the CPU kernels: auto (skip without a compiler), 0 or 1"),
-    "DEPTHSR_THREADS": ("auto", "threads of the native runtime: auto (one a core that the process may use) or a number"),
+    "DEPTHSR_THREADS": ("auto", "threads of the native runtime: auto (one for each available core) or a number"),
     "DEPTHSR_TORCH": ("auto", "at build time: 0 installs without torch, for the native runtime alone"),
 }
 

@@ -12,7 +12,9 @@ from depthsr.ops.reference import NAFBlockWeights
 __all__ = [
     "NAFBlockWeights",
     "adain",
+    "adain_statistics",
     "backend",
+    "gated_depthwise",
     "layer_norm_2d",
     "naf_block",
     "reference",
@@ -43,7 +45,18 @@ def simple_gate(x_B2CHW: Tensor) -> Tensor:
     return choose("simple_gate", x_B2CHW)(x_B2CHW)
 
 
-def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correction: int = 0) -> Tensor:
+def gated_depthwise(x_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
+    _check_image("x", x_B2CHW)
+    channels = x_B2CHW.shape[1]
+    if channels % 2:
+        raise ValueError(f"x must have an even number of channels, but has {channels}")
+    for name, tensor, shape in (("weight", weight_2C133, (channels, 1, 3, 3)), ("bias", bias_2C, (channels,))):
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {shape} for {channels} channels, not {tuple(tensor.shape)}")
+    return choose("gated_depthwise", x_B2CHW, weight_2C133, bias_2C)(x_B2CHW, weight_2C133, bias_2C)
+
+
+def _check_planes(content_BCHW: Tensor, style_BCHW: Tensor) -> None:
     _check_image("content", content_BCHW)
     _check_image("style", style_BCHW)
     if content_BCHW.shape[:2] != style_BCHW.shape[:2]:
@@ -51,6 +64,20 @@ def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correctio
             "content and style must have the same batch and channels, "
             f"but are {tuple(content_BCHW.shape)} and {tuple(style_BCHW.shape)}"
         )
+
+
+def adain_statistics(
+    content_BCHW: Tensor, style_BCHW: Tensor, correction: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check_planes(content_BCHW, style_BCHW)
+    if content_BCHW.dtype != style_BCHW.dtype:  # as in adain
+        wider = torch.promote_types(content_BCHW.dtype, style_BCHW.dtype)
+        content_BCHW, style_BCHW = content_BCHW.to(wider), style_BCHW.to(wider)
+    return choose("adain_statistics", content_BCHW, style_BCHW)(content_BCHW, style_BCHW, correction)
+
+
+def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correction: int = 0) -> Tensor:
+    _check_planes(content_BCHW, style_BCHW)
     if content_BCHW.dtype != style_BCHW.dtype:  # kernels take one storage type: the wider, which loses nothing
         wider = torch.promote_types(content_BCHW.dtype, style_BCHW.dtype)
         return adain(content_BCHW.to(wider), style_BCHW.to(wider), eps, correction).to(content_BCHW.dtype)
@@ -88,6 +115,6 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
     return choose("naf_block", x_BCHW, *weights)(x_BCHW, weights, eps)
 
 
-for _op in (adain, layer_norm_2d, naf_block, simple_gate, sobel_l1_loss):
+for _op in (adain, adain_statistics, gated_depthwise, layer_norm_2d, naf_block, simple_gate, sobel_l1_loss):
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

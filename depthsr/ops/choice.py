@@ -19,11 +19,13 @@ from torch import Tensor
 
 from depthsr import config
 from depthsr.compiled import why_no_module
-from depthsr.ops import reference, registration
+from depthsr.ops import cuda_ops, reference, registration
 
 logger = logging.getLogger("depthsr.ops")
 
-OPS = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "naf_block")
+OPS = (
+    "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "sobel_l1_loss", "naf_block",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ NATIVE = Implementation(
     device="cpu",
     dtypes=(torch.float32, torch.float16, torch.bfloat16),
     functions={
-        **{op: getattr(torch.ops.depthsr, op).default for op in OPS if op != "naf_block"},
+        **{
+            op: getattr(torch.ops.depthsr, op).default
+            for op in ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
+        },
         "naf_block": registration.naf_block,
     },
     broken=why_no_module("_C_cpu"),
@@ -111,9 +116,9 @@ CUDA = Implementation(
     name="cuda",
     device="cuda",
     dtypes=(torch.float32, torch.float16, torch.bfloat16),
-    functions={"sobel_l1_loss": torch.ops.depthsr.sobel_l1_loss.default},
+    functions={op: getattr(cuda_ops, op) for op in ("gated_depthwise", "adain_statistics", "sobel_l1_loss")},
     broken=why_no_module("_C_cuda"),
-    by_default=False,  # compiled for every architecture that setup.py names, but no GPU has run it so far
+    by_default=False,  # tested on the CPU and compiled for GPUs, but no GPU has run or timed them so far
 )
 
 #: Beside the reference, the fastest first.

@@ -24,6 +24,11 @@ SCHEMAS = {
     "layer_norm_2d_backward": "(Tensor grad, Tensor x, Tensor weight, float eps) -> (Tensor, Tensor, Tensor)",
     "simple_gate": "(Tensor x) -> Tensor",
     "simple_gate_backward": "(Tensor grad, Tensor x) -> Tensor",
+    "gated_depthwise": "(Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor)",
+    "gated_depthwise_backward": (
+        "(Tensor grad, Tensor grad_mean, Tensor x, Tensor weight, Tensor bias) -> (Tensor, Tensor, Tensor)"
+    ),
+    "adain_statistics": "(Tensor content, Tensor style, int correction) -> (Tensor, Tensor, Tensor, Tensor)",
     "adain": "(Tensor content, Tensor style, float eps, int correction) -> Tensor",
     "adain_backward": "(Tensor grad, Tensor content, Tensor style, float eps, int correction) -> (Tensor, Tensor)",
     "sobel_l1_loss": "(Tensor pred, Tensor target, Tensor? valid, float l1_weight, float gradient_weight) -> Tensor",
@@ -100,6 +105,71 @@ def simple_gate_setup(ctx, inputs, output):
 
 def simple_gate_gradient(backward, ctx, grad):
     return backward(grad, *ctx.saved_tensors)
+
+
+# --- gated_depthwise -------------------------------------------------------------------------------------------
+
+
+@torch.library.register_fake("depthsr::gated_depthwise")
+def _(x, weight, bias):
+    """Always channels_last, as it computes."""
+    batch, doubled, height, width = x.shape
+    sizes = (batch, doubled // 2, height, width)
+    gated = torch.empty(sizes, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return gated, x.new_empty((batch, doubled // 2), dtype=torch.float32)
+
+
+@torch.library.register_fake("depthsr::gated_depthwise_backward")
+def _(grad, grad_mean, x, weight, bias):
+    gradients = (
+        torch.empty_like(t, dtype=torch.float32, memory_format=torch.contiguous_format) for t in (weight, bias)
+    )
+    return torch.empty_like(x, memory_format=torch.channels_last), *gradients
+
+
+def gated_depthwise_setup(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def gated_depthwise_gradient(backward, ctx, grad, grad_mean):
+    x, weight, bias = ctx.saved_tensors
+    grad_x, grad_weight, grad_bias = backward(grad, grad_mean, x, weight, bias)
+    return grad_x, grad_weight.to(weight.dtype), grad_bias.to(bias.dtype)
+
+
+# --- adain_statistics ------------------------------------------------------------------------------------------
+
+
+@torch.library.register_fake("depthsr::adain_statistics")
+def _(content, style, correction):
+    return tuple(content.new_empty(content.shape[:2], dtype=torch.float32) for _ in range(4))
+
+
+def adain_statistics_setup(ctx, inputs, output):
+    content, style, ctx.correction = inputs
+    content_mean, _, style_mean, _ = output
+    ctx.save_for_backward(content, style, content_mean, style_mean)
+
+
+def adain_statistics_gradient(ctx, content_mean_grad, content_variance_grad, style_mean_grad, style_variance_grad):
+    """In torch's own operations: each is one pass over memory, which torch.compile makes of them."""
+
+    def gradient(x, mean, mean_grad, variance_grad):
+        pixels = x.shape[2] * x.shape[3]
+        mean, mean_grad, variance_grad = (t[:, :, None, None] for t in (mean, mean_grad, variance_grad))
+        return (mean_grad / pixels + (x - mean) * (variance_grad * (2 / max(pixels - ctx.correction, 1)))).to(x.dtype)
+
+    content, style, content_mean, style_mean = ctx.saved_tensors
+    return (
+        gradient(content, content_mean, content_mean_grad, content_variance_grad),
+        gradient(style, style_mean, style_mean_grad, style_variance_grad),
+        None,
+    )
+
+
+torch.library.register_autograd(
+    "depthsr::adain_statistics", adain_statistics_gradient, setup_context=adain_statistics_setup
+)
 
 
 # --- adain -----------------------------------------------------------------------------------------------------
@@ -186,6 +256,7 @@ def naf_block_gradient(backward, ctx, grad):
 for _name, _setup, _gradient in (
     ("layer_norm_2d", layer_norm_2d_setup, layer_norm_2d_gradient),
     ("simple_gate", simple_gate_setup, simple_gate_gradient),
+    ("gated_depthwise", gated_depthwise_setup, gated_depthwise_gradient),
     ("adain", adain_setup, adain_gradient),
     ("sobel_l1_loss", sobel_l1_loss_setup, sobel_l1_loss_gradient),
     ("naf_block", naf_block_setup, naf_block_gradient),

@@ -1,5 +1,5 @@
-// The kernels' API: raw pointers, sizes and a way to run a loop in parallel (CPU) or a stream (CUDA); nothing of torch
-// or numpy.
+// The CPU kernels' API: raw pointers, sizes and a way to run a loop in parallel; nothing of torch or numpy. The CUDA
+// kernels' is cuda_kernels.h.
 //
 // What each function computes is specified by depthsr/ops/reference.py. T, the storage type, is float, Half or
 // BFloat16; all arithmetic is float or double. Output buffers are overwritten whole and may hold anything before.
@@ -125,21 +125,4 @@ void naf_block_backward(const float* grad_out, const float* x, const NafBlockWei
 void naf_block_backward(const BFloat16* grad_out, const BFloat16* x, const NafBlockWeights& weights, float eps,
                         Image image, BFloat16* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for);
 
-namespace cuda {
-
-// Pointers are to device memory. Work is queued on `stream`, a cudaStream_t, and not waited for. Throws
-// std::runtime_error when CUDA refuses a launch. So far compiled, and never run, for want of a GPU.
-
-// How many doubles of scratch memory the two functions below need for a stack of frames.
-std::int64_t sobel_l1_loss_scratch(std::int64_t batch, std::int64_t height, std::int64_t width);
-
-template <typename T>
-void sobel_l1_loss(DepthPair<T> pair, double l1_weight, double gradient_weight, double* scratch, float* loss,
-                   void* stream);
-
-template <typename T>
-void sobel_l1_loss_backward(const float* grad_out, DepthPair<T> pair, double l1_weight, double gradient_weight,
-                            double* scratch, T* grad_pred, void* stream);
-
-}  // namespace cuda
 }  // namespace depthsr

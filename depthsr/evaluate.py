@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,11 +100,78 @@ def evaluate(
     predictors = {method: load_method(method, protocol, device, dtype) for method in methods}
     limits_m = () if unit != "m" else AIS_RANGES_M if protocol == "ais" else RANGES_M
 
-    scored: list[str] = []
-    own_inputs = 0
-    scores: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
-    times_ms: dict[str, list[float]] = {method: [] for method in methods}
-    max_over_input = dict.fromkeys(methods, 0.0)
+    measured = _measure(dataset, names, protocol, predictors, limits_m, seed)
+    if not measured.frame_names:
+        raise UserError(f"{data} has no frame with depth to score; check the files in its depth folder.")
+    scenes = [dataset.scene(name) for name in measured.frame_names]
+    drawn = bootstrap(scenes, seed=seed)
+    rows = [measured.row(method, drawn) for method in methods]
+    best_baseline = _best_baseline(rows)
+    for row in rows:
+        row["ratio"] = {
+            metric: _ratio(measured.scores[row["method"]], measured.scores[best], metric, drawn)
+            for metric, best in best_baseline.items()
+        }
+    return {
+        "protocol": protocol,
+        "frames": len(measured.frame_names),
+        "split": split,
+        "seed": seed,
+        "device": str(resolve_device(device)),
+        "benchmark": benchmark,
+        "unit": unit,
+        "ranges_m": list(limits_m),
+        "input": measured.inputs,
+        "interval": {"level": LEVEL, "resamples": RESAMPLES, "unit": drawn.unit, "units": drawn.units},
+        "best_baseline": best_baseline,
+        "rows": rows,
+        "published": published_rows(benchmark, protocol, measured.inputs),
+        "frame_names": measured.frame_names,
+        "scenes": scenes,
+        "per_frame": [measured.of_frames(method) for method in methods],
+    }
+
+
+@dataclass
+class _Measured:
+    """What is kept of the restored frames: numbers, never maps. The dictionaries are by method."""
+
+    frame_names: list[str] = field(default_factory=list)
+    own_inputs: int = 0
+    scores: dict[str, list[dict[str, float]]] = field(default_factory=lambda: defaultdict(list))
+    times_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    max_over_input: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @property
+    def inputs(self) -> str:
+        return "own" if self.own_inputs == len(self.frame_names) else "mixed" if self.own_inputs else "simulated"
+
+    def row(self, method: str, drawn: Bootstrap) -> dict:
+        scores = self.scores[method]
+        means = metrics.mean_over_frames(scores)
+        return {
+            "method": method,
+            **{metric: None if np.isnan(mean) else mean for metric, mean in means.items()},
+            "time_ms": float(np.median(self.times_ms[method])),
+            "max_over_input": self.max_over_input[method],
+            "ci": {metric: _listed(drawn.interval(_column(scores, metric))) for metric in means},
+        }
+
+    def of_frames(self, method: str) -> dict:
+        scores = self.scores[method]
+        return {"method": method, **{metric: _rounded(_column(scores, metric)) for metric in scores[0]}}
+
+
+def _measure(
+    dataset: FrameDataset,
+    names: list[str],
+    protocol: str,
+    predictors: dict[str, Predictor],
+    limits_m: Sequence[float],
+    seed: int,
+) -> _Measured:
+    """Restore and score frame by frame; frames with nothing to score or to start from are left out, and told."""
+    measured = _Measured()
     for name in tqdm(names, desc=f"eval {protocol}", unit="frame", delay=2):
         frame = dataset.read(name)
         truth_m = ground_truth(frame.depth_m, protocol)
@@ -111,62 +180,19 @@ def evaluate(
             log.warning("%s is left out: it has no depth to score or none to start from.", name)
             continue
         for method, predictor in predictors.items():
-            if not times_ms[method]:
+            if not measured.times_ms[method]:
                 restore(predictor, frame, degraded)  # the first call pays for start-up; it is not counted
             start = time.perf_counter()
             depth_m = restore(predictor, frame, degraded)
-            times_ms[method].append(1e3 * (time.perf_counter() - start))
-            scores[method].append(
+            measured.times_ms[method].append(1e3 * (time.perf_counter() - start))
+            measured.scores[method].append(
                 {**metrics.score(depth_m, truth_m), **metrics.rmse_by_range(depth_m, truth_m, limits_m)}
             )
             largest = float(depth_m.max() / np.nanmax(degraded.depth_m))
-            max_over_input[method] = max(max_over_input[method], largest)
-        scored.append(name)
-        own_inputs += _has_own_input(frame, dataset, protocol)
-    if not scored:
-        raise UserError(f"{data} has no frame with depth to score; check the files in its depth folder.")
-
-    scenes = [dataset.scene(name) for name in scored]
-    drawn = bootstrap(scenes, seed=seed)
-    rows = []
-    for method in methods:
-        means = metrics.mean_over_frames(scores[method])
-        rows.append(
-            {
-                "method": method,
-                **{metric: _or_none(mean) for metric, mean in means.items()},
-                "time_ms": float(np.median(times_ms[method])),
-                "max_over_input": max_over_input[method],
-                "ci": {metric: _listed(drawn.interval(_column(scores[method], metric))) for metric in means},
-            }
-        )
-    best_baseline = _best_baseline(rows)
-    for row in rows:
-        row["ratio"] = {
-            metric: _ratio(scores[row["method"]], scores[best], metric, drawn) for metric, best in best_baseline.items()
-        }
-    inputs = "own" if own_inputs == len(scored) else "mixed" if own_inputs else "simulated"
-    return {
-        "protocol": protocol,
-        "frames": len(scored),
-        "split": split,
-        "seed": seed,
-        "device": str(resolve_device(device)),
-        "benchmark": benchmark,
-        "unit": unit,
-        "ranges_m": list(limits_m),
-        "input": inputs,
-        "interval": {"level": LEVEL, "resamples": RESAMPLES, "unit": drawn.unit, "units": drawn.units},
-        "best_baseline": best_baseline,
-        "rows": rows,
-        "published": published_rows(benchmark, protocol, inputs),
-        "frame_names": scored,
-        "scenes": scenes,
-        "per_frame": [
-            {"method": method, **{metric: _rounded(_column(scores[method], metric)) for metric in scores[method][0]}}
-            for method in methods
-        ],
-    }
+            measured.max_over_input[method] = max(measured.max_over_input[method], largest)
+        measured.frame_names.append(name)
+        measured.own_inputs += _has_own_input(frame, dataset, protocol)
+    return measured
 
 
 def _best_baseline(rows: list[dict]) -> dict[str, str]:
@@ -194,10 +220,6 @@ def _column(scores: list[dict[str, float]], metric: str) -> list[float]:
 
 def _listed(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else list(interval)
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _rounded(values: list[float]) -> list[float | None]:

@@ -169,6 +169,17 @@ __device__ float sum_of_warp(float value) {
 }
 
 template <typename T>
+__device__ void load_pair(const T* in, int remaining_channels, bool vectors, float (&values)[2]) {
+  Pair<T> both{};
+  if (vectors && remaining_channels >= 2) {
+    both = *reinterpret_cast<const Pair<T>*>(in);
+  } else {
+    for (int c = 0; c < 2 && c < remaining_channels; ++c) both.values[c] = in[c];
+  }
+  for (int c = 0; c < 2; ++c) values[c] = load(both.values[c]);
+}
+
+template <typename T>
 __device__ void store_pair(const float (&values)[2], T* out, int remaining_channels, bool vectors) {
   Pair<T> both;
   for (int c = 0; c < 2; ++c) store(values[c], both.values[c]);
@@ -318,9 +329,11 @@ __global__ void __launch_bounds__(kThreads, 2)
     return values;
   };
   filters.load(weight, bias, frames.channels, here);
-  for (int c = threadIdx.x; c < kChannels && here.channel + c < frames.channels; c += kThreads)
-    mean_part[c] = grad_mean[here.batch * frames.channels + here.channel + c] /
-                   (static_cast<float>(frames.height) * static_cast<float>(frames.width));
+  if (threadIdx.x < kChannels) {
+    const int c = here.channel + threadIdx.x;
+    const float pixels = static_cast<float>(frames.height) * static_cast<float>(frames.width);
+    mean_part[threadIdx.x] = c < frames.channels ? grad_mean[here.batch * frames.channels + c] / pixels : 0.0f;
+  }
   Values grad_taps[kTaps + 1] = {};
 
   for (int t = here.tile * tiles_a_block; t < tiles && t < (here.tile + 1) * tiles_a_block; ++t) {
@@ -340,14 +353,16 @@ __global__ void __launch_bounds__(kThreads, 2)
           if (outer >= kOuterRows) return;
           const int y = top - 1 + outer;
           const int x = left - 1 + column;
-          const bool inside = y >= 0 && y < frames.height && x >= 0 && x < frames.width;
-          const T* grad = grad_out + pixel_index(frames, here.batch, y, x) * frames.channels + channel;
+          float g[2] = {0.0f, 0.0f};
+          if (y >= 0 && y < frames.height && x >= 0 && x < frames.width) {
+            load_pair(grad_out + pixel_index(frames, here.batch, y, x) * frames.channels + channel,
+                      frames.channels - channel, vectors, g);
+            for (int c = 0; c < 2; ++c) g[c] += mean_part[2 * pair + c];
+          }
           const Values own_bias = filters.read(kBias, pair);
           for (int c = 0; c < 2; ++c) {
-            const bool exists = inside && channel + c < frames.channels;
-            const float g = exists ? load(grad[c]) + mean_part[2 * pair + c] : 0.0f;
-            grad_u[0][outer * kOuterColumns + column][2 * pair + c] = g * (u.at[1][c] + own_bias.at[1][c]);
-            grad_u[1][outer * kOuterColumns + column][2 * pair + c] = g * (u.at[0][c] + own_bias.at[0][c]);
+            grad_u[0][outer * kOuterColumns + column][2 * pair + c] = g[c] * (u.at[1][c] + own_bias.at[1][c]);
+            grad_u[1][outer * kOuterColumns + column][2 * pair + c] = g[c] * (u.at[0][c] + own_bias.at[0][c]);
           }
         });
     __syncthreads();
@@ -469,7 +484,7 @@ void gated_depthwise_backward(const T* grad_out, const float* grad_mean, const T
   float* partial_bias = scratch + 2 * frames.channels * kTaps * columns;
   launch(backward<T>, grid_of<T>(frames, blocks), dim3(kThreads), stream, grad_out, grad_mean, x, weight, bias, frames,
          static_cast<int>(backward_tiles(frames)), static_cast<int>(tiles_a_block<T>(frames)),
-         allow_vectors<T>(frames, {x, grad_x}), grad_x, partial_weight, partial_bias);
+         allow_vectors<T>(frames, {grad_out, x, grad_x}), grad_x, partial_weight, partial_bias);
   sum_rows(partial_weight, std::int64_t{2} * frames.channels * kTaps, columns, 1.0, grad_weight, stream);
   sum_rows(partial_bias, std::int64_t{2} * frames.channels, columns, 1.0, grad_bias, stream);
 }

@@ -12,7 +12,9 @@ constexpr int PANEL = 16;
 constexpr int PANEL_VECTORS = PANEL / LANES;
 
 // Accumulators that fit in the registers beside the operands: 16 registers on x86 before AVX-512, else 32.
-#if defined(__aarch64__) || defined(__AVX512F__)
+#if defined(DEPTHSR_ACCUMULATORS)  // of another processor, for a test
+constexpr int ACCUMULATORS = DEPTHSR_ACCUMULATORS;
+#elif defined(__aarch64__) || defined(__AVX512F__)
 constexpr int ACCUMULATORS = 24;
 #else
 constexpr int ACCUMULATORS = 12;

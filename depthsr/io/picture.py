@@ -27,6 +27,10 @@ SPECTRAL = np.array(
     np.float32,
 )
 
+#: SPECTRAL with 255 colours in between each two: a step of the table is no more than one of a channel's 256 values.
+_POSITIONS = np.linspace(0, len(SPECTRAL) - 1, 256 * (len(SPECTRAL) - 1) + 1)
+TABLE = np.rint([np.interp(_POSITIONS, range(len(SPECTRAL)), channel) for channel in SPECTRAL.T]).T.astype(np.uint8)
+
 #: A panel of side_by_side is not made wider than this; pictures stay small enough to open anywhere.
 LARGEST_PANEL_PX = 1280
 
@@ -53,9 +57,9 @@ def colourise(depth_m: np.ndarray, near_far_m: tuple[float, float] | None = None
     inverse = 1.0 / np.where(seen, depth_m, np.inf)
     nearness_span = max(1.0 / near_m - 1.0 / far_m, 1e-12)
     farness = np.clip((1.0 / near_m - inverse) / nearness_span, 0.0, 1.0)
-    position = farness * (len(SPECTRAL) - 1)
-    colours = np.stack([np.interp(position, np.arange(len(SPECTRAL)), SPECTRAL[:, c]) for c in range(3)], axis=-1)
-    return np.where(seen[..., None], np.rint(colours), 0).astype(np.uint8)
+    colours = TABLE[np.rint(farness * (len(TABLE) - 1)).astype(np.int32)]
+    colours[~seen] = 0
+    return colours
 
 
 def side_by_side(panels: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,13 +1,15 @@
 // The gradients of a NAFNet block, computed from its input and the result's gradient alone: everything between is
-// computed again. Four passes, with channel attention's mean between the first two and its gradient between the last:
-//   1. The forward's first pass: y and its mean.
-//   2. Second half of the block, forward and back, in runs of pixels: the gradient of the middle residual (`grad_middle`)
-//      and those of the weights there. Summed with y it gives the gradient of the attention.
-//   3. First half, forward and back, in tiles, with three rows each of conv1's result, of its input and of the depthwise
-//      convolution's gradient in cache: grad_x and the other weights' gradients. The tile's border is computed twice.
-//   4. Back from the gradients of the folded weights to those of the parameters, which is exact.
-// Sums over pixels are taken part by part, and the parts added in their order: how the frame is divided does not depend
-// on the number of threads, and so neither does any result.
+// computed again. Frame by frame, in five passes over runs of pixels, with channel attention's mean after the second and
+// its gradient after the third:
+//   1. `expanded`, conv1's result: read by the two depthwise passes, so kept rather than computed thrice.
+//   2. The gated depthwise convolution, y, and its sums.
+//   3. The second half of the block, forward and back: the gradient of the middle residual (`grad_middle`) and those of
+//      the weights there. Summed with y it gives the gradient of the attention.
+//   4. Back through gate and depthwise convolution's weights: `grad_gate`, the gradient of the convolution's result.
+//   5. Back through the convolution itself, conv1 and the first norm: grad_x.
+// and at last back from the gradients of the folded weights to those of the parameters, which is exact.
+// Sums over pixels are taken part by part, and the parts added in their order: how a frame is divided does not depend on
+// the number of threads, and so neither does any result.
 #pragma once
 
 #include "naf_block.h"
@@ -222,93 +224,89 @@ struct FirstHalfSums {
   static std::int64_t size(std::int64_t channels, std::int64_t stride) { return (2 * channels + 22) * stride; }
 };
 
-// --- second half --------------------------------------------------------------------------------------------------
+// --- runs of pixels -----------------------------------------------------------------------------------------------
 
-// Pixels that go through the second half together: enough for a sum in registers to be worth its way to memory.
-constexpr std::int64_t BACKWARD_RUN = 48;
+// Pixels that go through a pass together: enough for a sum in registers to be worth its way to memory, and a multiple of
+// every block of rows.
+constexpr std::int64_t BACKWARD_RUN = 36;
 
-struct SecondHalfBuffers {
-  Pixels y, grad_out, normalised, middle, gated;  // stride
-  Pixels pair;                                    // 2 · stride
-  float* scale;
+// What the passes keep of one frame. `expanded` and `grad_gate` have a border of zeros, one pixel wide.
+struct BackwardFrame {
+  Image image;
+  Pixels expanded, grad_gate;  // (height + 2) · (width + 2) pixels of 2 · stride
+  Pixels y;                    // height · width pixels of `stride`
+  float* grad_middle;          // height · width pixels of `channels`
 
-  SecondHalfBuffers(std::int64_t stride, Carve& carve) {
-    const std::int64_t single = pitch_of(stride), both = pitch_of(2 * stride);
-    for (Pixels* buffer : {&y, &grad_out, &normalised, &middle, &gated})
-      *buffer = {carve(BACKWARD_RUN * single), single};
-    pair = {carve(BACKWARD_RUN * both), both};
-    scale = carve(BACKWARD_RUN);
+  BackwardFrame(Image image_, std::int64_t stride, Carve& carve) : image(image_) {
+    const std::int64_t pixels = image.height * image.width, both = pitch_of(2 * stride);
+    expanded = {carve(bordered() * both), both};
+    grad_gate = {carve(bordered() * both), both};
+    y = {carve(pixels * stride), stride};
+    grad_middle = carve(pixels * image.channels);
+  }
+
+  std::int64_t bordered() const { return (image.height + 2) * (image.width + 2); }
+  std::int64_t width() const { return image.width + 2; }
+
+  // Where a pixel lies within the border.
+  std::int64_t within(std::int64_t pixel) const {
+    return (pixel / image.width + 1) * width() + pixel % image.width + 1;
   }
 };
 
-// `count` <= BACKWARD_RUN pixels: grad_middle, and what they add to the sums.
-template <typename T>
-DEPTHSR_INLINE void second_half_backward(const T* grad_out, const T* x, const T* y, const PackedNafBlock& block,
-                                         const PackedNafBlockBackward& backward, const float* projection, float eps,
-                                         std::int64_t count, const SecondHalfBuffers& at, float* grad_middle,
-                                         const SecondHalfSums& sums) {
-  const std::int64_t channels = block.channels, stride = block.stride;
-  widen(y, channels, stride, count, at.y);
-  widen(grad_out, channels, stride, count, at.grad_out);
-  product(Rows<1>{{at.y.first}, at.y.pitch, channels}, count, projection, stride,
-          [&](std::int64_t m, std::int64_t c, V value) {
-            if (c < channels) value += load(block.project_bias + c) + load(x + m * channels + c, channels - c);
-            store(at.middle[m] + c, value);
-          });
-  for (std::int64_t m = 0; m < count; ++m)
-    normalise(at.middle[m], channels, stride, eps, at.normalised[m], at.scale + m);
-  for (std::int64_t column = 0; column < stride; column += PANEL) {
-    const float* bias = block.ffn_bias + column;
-    gemm<2>(Rows<1>{{at.normalised.first}, at.normalised.pitch, channels}, count, block.ffn + column * channels,
-            packed_size(channels, channels), [&](std::int64_t m, const V* products) {
-              for (int v = 0; v < PANEL_VECTORS; ++v) {
-                const std::int64_t c = column + v * LANES;
-                const V first = products[v] + load(bias + v * LANES);
-                const V second = products[PANEL_VECTORS + v] + load(bias + stride + v * LANES);
-                store(at.pair[m] + c, first);
-                store(at.pair[m] + stride + c, second);
-                store(at.gated[m] + c, first * second);
-              }
-            });
-  }
-
-  add_outer(at.grad_out, channels, at.gated, stride, count, sums.shrink);
-  add_pixels(at.grad_out, stride, count, sums.shrink_bias);
-  product(Rows<1>{{at.grad_out.first}, at.grad_out.pitch, channels}, count, backward.shrink, stride,
-          [&](std::int64_t m, std::int64_t c, V grad) {  // of the gate, then of its factors
-            float* pair = at.pair[m] + c;
-            const V first = load(pair);
-            store(pair, grad * load(pair + stride));
-            store(pair + stride, grad * first);
-          });
-  for (std::int64_t half = 0; half < 2; ++half)
-    add_outer({at.pair.first + half * stride, at.pair.pitch}, channels, at.normalised, stride, count,
-              sums.ffn + half * channels * stride);
-  add_pixels(at.pair, 2 * stride, count, sums.ffn_bias);
-  const Pixels grad_normalised = at.middle;
-  product(Rows<2>{{at.pair.first, at.pair.first + stride}, at.pair.pitch, channels}, count, backward.ffn, stride,
-          [&](std::int64_t m, std::int64_t c, V grad) { store(grad_normalised[m] + c, grad); });
-  for (std::int64_t m = 0; m < count; ++m)
-    normalise_backward(grad_normalised[m], at.normalised[m], at.scale[m], channels, stride, [&](std::int64_t c, V grad) {
-      const V total = grad + load(at.grad_out[m] + c);
-      store(at.middle[m] + c, total);
-      store(grad_middle + m * channels + c, total, channels - c);
-    });
-  add_outer(at.middle, channels, at.y, stride, count, sums.project);
-  add_pixels(at.middle, stride, count, sums.project_bias);
+DEPTHSR_INLINE void clear(Pixels pixels, std::int64_t begin, std::int64_t end) {
+  std::memset(pixels[begin], 0, (end - begin) * pixels.pitch * sizeof(float));
 }
 
-// --- first half ---------------------------------------------------------------------------------------------------
+// The next passes write within it only.
+DEPTHSR_INLINE void clear_border(Pixels pixels, const BackwardFrame& frame) {
+  const std::int64_t width = frame.width(), height = frame.image.height + 2;
+  clear(pixels, 0, width + 1);
+  for (std::int64_t row = 2; row < height; ++row) clear(pixels, row * width - 1, row * width + 1);
+  clear(pixels, (height - 1) * width, height * width);
+}
 
-// Tiles whose rows of all buffers (18 · stride floats a column) stay in the second-level cache.
-DEPTHSR_INLINE Tiles backward_tiles_of(Image image) {
-  const std::int64_t cache_floats = 65536;  // 256 KiB
-  const std::int64_t fits = cache_floats / (18 * round_up(image.channels, PANEL));
-  const std::int64_t widest = max(min(fits, 96), 24);
-  const std::int64_t across = (image.width + widest - 1) / widest;
-  const std::int64_t tallest = max(min(image.height / 4, 48), 16);
-  const std::int64_t down = (image.height + tallest - 1) / tallest;
-  return {(image.height + down - 1) / down, (image.width + across - 1) / across, down, across};
+// body(first, count, within): the pieces of a run that lie in one row, `within` being the first's place in the border.
+template <typename Body>
+DEPTHSR_INLINE void for_each_row(const BackwardFrame& frame, std::int64_t first, std::int64_t count, Body body) {
+  for (std::int64_t done = 0; done < count;) {
+    const std::int64_t left = frame.image.width - (first + done) % frame.image.width;
+    const std::int64_t piece = min(left, count - done);
+    body(done, piece, frame.within(first + done));
+    done += piece;
+  }
+}
+
+// One range's buffers.
+struct RunBuffers {
+  Pixels grad_out, normalised, middle, gated, y;  // stride
+  Pixels pair;                                    // 2 · stride
+  float* scale;
+
+  RunBuffers(std::int64_t stride, Carve carve) {
+    const std::int64_t single = pitch_of(stride), both = pitch_of(2 * stride);
+    for (Pixels* buffer : {&grad_out, &normalised, &middle, &gated, &y}) *buffer = {carve(BACKWARD_RUN * single), single};
+    pair = {carve(BACKWARD_RUN * both), both};
+    scale = carve(BACKWARD_RUN);
+  }
+  static std::int64_t size(std::int64_t stride) {
+    return BACKWARD_RUN * (5 * pitch_of(stride) + pitch_of(2 * stride)) + 8 * PANEL + BACKWARD_RUN;
+  }
+};
+
+// --- passes 1 and 2: the gated depthwise convolution ------------------------------------------------------------------
+
+template <typename T>
+DEPTHSR_INLINE void expand_run(const T* x, const PackedNafBlock& block, float eps, std::int64_t first,
+                               std::int64_t count, const RunBuffers& at, const BackwardFrame& frame) {
+  const std::int64_t channels = block.channels, stride = block.stride;
+  float* places[BACKWARD_RUN];
+  for (std::int64_t m = 0; m < count; ++m) {
+    normalise(x + (first + m) * channels, channels, stride, eps, at.normalised[m], at.scale + m);
+    places[m] = frame.expanded[frame.within(first + m)];
+  }
+  product(Rows<1>{{at.normalised.first}, at.normalised.pitch, channels}, count, block.expand, 2 * stride,
+          [&](std::int64_t m, std::int64_t c, V value) { store(places[m] + c, value + load(block.expand_bias + c)); });
 }
 
 // out = bias + depthwise 3×3 of rows[0..2], which start one column left of the first result. `width` channels.
@@ -363,132 +361,145 @@ DEPTHSR_INLINE void add_depthwise(Pixels grad, const Pixels* inputs, std::int64_
   }
 }
 
-DEPTHSR_INLINE void clear(Pixels pixels, std::int64_t begin, std::int64_t end) {
-  if (end > begin) std::memset(pixels[begin], 0, (end - begin) * pixels.pitch * sizeof(float));
+// The three rows of pixels around those from `within` on, from one column to the left.
+struct Neighbours {
+  Pixels rows[3];
+
+  Neighbours(Pixels pixels, const BackwardFrame& frame, std::int64_t within)
+      : rows{pixels.from(within - frame.width() - 1), pixels.from(within - 1),
+             pixels.from(within + frame.width() - 1)} {}
+};
+
+// y, and its sums over the run.
+DEPTHSR_INLINE void gate_run(const PackedNafBlock& block, std::int64_t first, std::int64_t count, const RunBuffers& at,
+                             const BackwardFrame& frame, float* totals) {
+  const std::int64_t stride = block.stride;
+  for_each_row(frame, first, count, [&](std::int64_t done, std::int64_t piece, std::int64_t within) {
+    depthwise_row(Neighbours(frame.expanded, frame, within).rows, block.depthwise, block.depthwise_bias, 2 * stride,
+                  piece, at.pair.from(done));
+  });
+  for (std::int64_t c = 0; c < stride; c += LANES) {
+    V total{};
+    for (std::int64_t m = 0; m < count; ++m) {
+      const V gated = load(at.pair[m] + c) * load(at.pair[m] + stride + c);
+      store(frame.y[first + m] + c, gated);
+      total += gated;
+    }
+    store(totals + c, load(totals + c) + total);
+  }
 }
 
-// One frame's part of the block, and where its gradients go.
-template <typename T>
-struct FirstHalf {
-  const T* x;
-  const float* grad_middle;
-  const PackedNafBlock& block;
-  const PackedNafBlockBackward& backward;
-  const float* projection;  // transposed, with attention
-  const float* grad_mean;   // what every pixel of y adds to its gradient through the attention's mean
-  float eps;
-  Image image;
-  T* grad_x;
-};
-
-// The rows in work of one tile. Row r of a ring lies in slot r % 3.
-class FirstHalfRows {
- public:
-  FirstHalfRows(std::int64_t stride, std::int64_t columns, Carve& carve) {
-    const std::int64_t single = pitch_of(stride), both = pitch_of(2 * stride);
-    for (int slot = 0; slot < 3; ++slot) {
-      expanded_[slot] = {carve((columns + 4) * both), both};
-      grad_[slot] = {carve((columns + 2) * both), both};
-      normalised_[slot] = {carve((columns + 4) * single), single};
-      scale_[slot] = carve(columns + 4);
-    }
-    grad_expanded_ = {carve(columns * both), both};
-    grad_normalised_ = {carve(columns * single), single};
-  }
-
-  template <typename T>
-  void tile(const FirstHalf<T>& half, std::int64_t top, std::int64_t bottom, std::int64_t left, std::int64_t right,
-            const FirstHalfSums& sums);
-
- private:
-  static int slot(std::int64_t row) { return static_cast<int>((row + 3) % 3); }
-
-  Pixels expanded_[3];    // conv1's result; columns from left - 2
-  Pixels normalised_[3];  // its input; the same columns
-  float* scale_[3];
-  Pixels grad_[3];        // of the depthwise convolution's result; columns from left - 1
-  Pixels grad_expanded_;  // of its input; columns from left
-  Pixels grad_normalised_;
-};
+// --- pass 3: the second half --------------------------------------------------------------------------------------
 
 template <typename T>
-void FirstHalfRows::tile(const FirstHalf<T>& half, std::int64_t top, std::int64_t bottom, std::int64_t left,
-                         std::int64_t right, const FirstHalfSums& sums) {
-  const PackedNafBlock& block = half.block;
-  const Image image = half.image;
-  const std::int64_t channels = block.channels, stride = block.stride, pair = 2 * stride;
-
-  const auto expand = [&](std::int64_t row) {
-    const Pixels out = expanded_[slot(row)], normalised = normalised_[slot(row)];
-    float* scale = scale_[slot(row)];
-    const std::int64_t origin = left - 2, begin = max(origin, 0), end = min(right + 2, image.width);
-    if (row < 0 || row >= image.height) return clear(out, 0, right + 2 - origin);
-    clear(out, 0, begin - origin);
-    clear(out, end - origin, right + 2 - origin);
-    const T* pixels = half.x + row * image.width * channels;
-    for (std::int64_t column = begin; column < end; ++column)
-      normalise(pixels + column * channels, channels, stride, half.eps, normalised[column - origin],
-                scale + column - origin);
-    const Pixels to = out.from(begin - origin);
-    product(Rows<1>{{normalised[begin - origin]}, normalised.pitch, channels}, end - begin, block.expand, pair,
-            [&](std::int64_t m, std::int64_t c, V value) { store(to[m] + c, value + load(block.expand_bias + c)); });
-  };
-
-  // The gate's factors again, and then their gradients in their place.
-  const auto carry_through_gate = [&](std::int64_t row) {
-    const Pixels out = grad_[slot(row)];
-    const std::int64_t origin = left - 1, begin = max(origin, 0), end = min(right + 1, image.width);
-    if (row < 0 || row >= image.height) return clear(out, 0, right + 1 - origin);
-    clear(out, 0, begin - origin);
-    clear(out, end - origin, right + 1 - origin);
-    const Pixels to = out.from(begin - origin);
-    const Pixels inputs[3] = {expanded_[slot(row - 1)].from(begin - origin), expanded_[slot(row)].from(begin - origin),
-                              expanded_[slot(row + 1)].from(begin - origin)};
-    depthwise_row(inputs, block.depthwise, block.depthwise_bias, pair, end - begin, to);
-    const float* grad_middle = half.grad_middle + (row * image.width + begin) * channels;
-    product(Rows<1>{{grad_middle}, channels, channels}, end - begin, half.projection, stride,
-            [&](std::int64_t m, std::int64_t c, V value) {
-              const V grad = value + load(half.grad_mean + c);
-              float* factors = to[m] + c;
-              const V first = load(factors);
-              store(factors, grad * load(factors + stride));
-              store(factors + stride, grad * first);
+DEPTHSR_INLINE void second_half_run(const T* grad_out, const T* x, const PackedNafBlock& block,
+                                    const PackedNafBlockBackward& backward, const float* projection, float eps,
+                                    std::int64_t first, std::int64_t count, const RunBuffers& at,
+                                    const BackwardFrame& frame, const SecondHalfSums& sums) {
+  const std::int64_t channels = block.channels, stride = block.stride;
+  x += first * channels;
+  grad_out += first * channels;
+  float* grad_middle = frame.grad_middle + first * channels;
+  widen(frame.y[first], stride, stride, count, at.y);
+  widen(grad_out, channels, stride, count, at.grad_out);
+  product(Rows<1>{{at.y.first}, at.y.pitch, channels}, count, projection, stride,
+          [&](std::int64_t m, std::int64_t c, V value) {
+            if (c < channels) value += load(block.project_bias + c) + load(x + m * channels + c, channels - c);
+            store(at.middle[m] + c, value);
+          });
+  for (std::int64_t m = 0; m < count; ++m)
+    normalise(at.middle[m], channels, stride, eps, at.normalised[m], at.scale + m);
+  for (std::int64_t column = 0; column < stride; column += PANEL) {
+    const float* bias = block.ffn_bias + column;
+    gemm<2>(Rows<1>{{at.normalised.first}, at.normalised.pitch, channels}, count, block.ffn + column * channels,
+            packed_size(channels, channels), [&](std::int64_t m, const V* products) {
+              for (int v = 0; v < PANEL_VECTORS; ++v) {
+                const std::int64_t c = column + v * LANES;
+                const V first = products[v] + load(bias + v * LANES);
+                const V second = products[PANEL_VECTORS + v] + load(bias + stride + v * LANES);
+                store(at.pair[m] + c, first);
+                store(at.pair[m] + stride + c, second);
+                store(at.gated[m] + c, first * second);
+              }
             });
-  };
-
-  const std::int64_t count = right - left;
-  const auto carry_to_input = [&](std::int64_t row) {
-    const Pixels grads[3] = {grad_[slot(row - 1)], grad_[slot(row)], grad_[slot(row + 1)]};
-    const Pixels normalised = normalised_[slot(row)].from(2);
-    depthwise_row(grads, half.backward.depthwise, nullptr, pair, count, grad_expanded_);
-    for (std::int64_t part = 0; part < 2; ++part)
-      add_outer({grad_expanded_.first + part * stride, grad_expanded_.pitch}, channels, normalised, stride, count,
-                sums.expand + part * channels * stride);
-    add_pixels(grad_expanded_, pair, count, sums.expand_bias);
-    const Rows<2> halves{{grad_expanded_.first, grad_expanded_.first + stride}, grad_expanded_.pitch, channels};
-    product(halves, count, half.backward.expand, stride,
-            [&](std::int64_t m, std::int64_t c, V grad) { store(grad_normalised_[m] + c, grad); });
-    const std::int64_t at = (row * image.width + left) * channels;
-    for (std::int64_t m = 0; m < count; ++m)
-      normalise_backward(grad_normalised_[m], normalised[m], scale_[slot(row)][2 + m], channels, stride,
-                         [&](std::int64_t c, V grad) {
-                           const std::int64_t to = at + m * channels + c;
-                           store(half.grad_x + to, grad + load(half.grad_middle + to, channels - c), channels - c);
-                         });
-  };
-
-  expand(top - 2);
-  expand(top - 1);
-  for (std::int64_t row = top - 1; row <= bottom; ++row) {
-    expand(row + 1);
-    carry_through_gate(row);
-    if (row >= top && row < bottom) {
-      const Pixels inputs[3] = {expanded_[slot(row - 1)].from(1), expanded_[slot(row)].from(1),
-                                expanded_[slot(row + 1)].from(1)};
-      add_depthwise(grad_[slot(row)].from(1), inputs, pair, count, sums.depthwise, sums.depthwise_bias);
-    }
-    if (row > top) carry_to_input(row - 1);
   }
+
+  add_outer(at.grad_out, channels, at.gated, stride, count, sums.shrink);
+  add_pixels(at.grad_out, stride, count, sums.shrink_bias);
+  product(Rows<1>{{at.grad_out.first}, at.grad_out.pitch, channels}, count, backward.shrink, stride,
+          [&](std::int64_t m, std::int64_t c, V grad) {  // of the gate, then of its factors
+            float* pair = at.pair[m] + c;
+            const V first = load(pair);
+            store(pair, grad * load(pair + stride));
+            store(pair + stride, grad * first);
+          });
+  for (std::int64_t half = 0; half < 2; ++half)
+    add_outer({at.pair.first + half * stride, at.pair.pitch}, channels, at.normalised, stride, count,
+              sums.ffn + half * channels * stride);
+  add_pixels(at.pair, 2 * stride, count, sums.ffn_bias);
+  const Pixels grad_normalised = at.middle;
+  product(Rows<2>{{at.pair.first, at.pair.first + stride}, at.pair.pitch, channels}, count, backward.ffn, stride,
+          [&](std::int64_t m, std::int64_t c, V grad) { store(grad_normalised[m] + c, grad); });
+  for (std::int64_t m = 0; m < count; ++m)
+    normalise_backward(grad_normalised[m], at.normalised[m], at.scale[m], channels, stride, [&](std::int64_t c, V grad) {
+      const V total = grad + load(at.grad_out[m] + c);
+      store(at.middle[m] + c, total);
+      store(grad_middle + m * channels + c, total, channels - c);
+    });
+  add_outer(at.middle, channels, at.y, stride, count, sums.project);
+  add_pixels(at.middle, stride, count, sums.project_bias);
+}
+
+// --- passes 4 and 5: the first half -------------------------------------------------------------------------------
+
+// grad_mean: what every pixel of y adds to its gradient through the attention's mean.
+DEPTHSR_INLINE void gate_backward_run(const PackedNafBlock& block, const float* projection, const float* grad_mean,
+                                      std::int64_t first, std::int64_t count, const BackwardFrame& frame,
+                                      const FirstHalfSums& sums) {
+  const std::int64_t channels = block.channels, stride = block.stride;
+  // The gate's factors again, and then their gradients in their place.
+  for_each_row(frame, first, count, [&](std::int64_t, std::int64_t piece, std::int64_t within) {
+    depthwise_row(Neighbours(frame.expanded, frame, within).rows, block.depthwise, block.depthwise_bias, 2 * stride,
+                  piece, frame.grad_gate.from(within));
+  });
+  float* places[BACKWARD_RUN];
+  for (std::int64_t m = 0; m < count; ++m) places[m] = frame.grad_gate[frame.within(first + m)];
+  product(Rows<1>{{frame.grad_middle + first * channels}, channels, channels}, count, projection, stride,
+          [&](std::int64_t m, std::int64_t c, V value) {
+            const V grad = value + load(grad_mean + c);
+            float* factors = places[m] + c;
+            const V left = load(factors);
+            store(factors, grad * load(factors + stride));
+            store(factors + stride, grad * left);
+          });
+  for_each_row(frame, first, count, [&](std::int64_t, std::int64_t piece, std::int64_t within) {
+    add_depthwise(frame.grad_gate.from(within), Neighbours(frame.expanded, frame, within).rows, 2 * stride, piece,
+                  sums.depthwise, sums.depthwise_bias);
+  });
+}
+
+template <typename T>
+DEPTHSR_INLINE void expand_backward_run(const T* x, const PackedNafBlock& block, const PackedNafBlockBackward& backward,
+                                        float eps, std::int64_t first, std::int64_t count, const RunBuffers& at,
+                                        const BackwardFrame& frame, T* grad_x, const FirstHalfSums& sums) {
+  const std::int64_t channels = block.channels, stride = block.stride;
+  for_each_row(frame, first, count, [&](std::int64_t done, std::int64_t piece, std::int64_t within) {
+    depthwise_row(Neighbours(frame.grad_gate, frame, within).rows, backward.depthwise, nullptr, 2 * stride, piece,
+                  at.pair.from(done));
+  });
+  for (std::int64_t m = 0; m < count; ++m)
+    normalise(x + (first + m) * channels, channels, stride, eps, at.normalised[m], at.scale + m);
+  for (std::int64_t half = 0; half < 2; ++half)
+    add_outer({at.pair.first + half * stride, at.pair.pitch}, channels, at.normalised, stride, count,
+              sums.expand + half * channels * stride);
+  add_pixels(at.pair, 2 * stride, count, sums.expand_bias);
+  product(Rows<2>{{at.pair.first, at.pair.first + stride}, at.pair.pitch, channels}, count, backward.expand, stride,
+          [&](std::int64_t m, std::int64_t c, V grad) { store(at.middle[m] + c, grad); });
+  for (std::int64_t m = 0; m < count; ++m)
+    normalise_backward(at.middle[m], at.normalised[m], at.scale[m], channels, stride, [&](std::int64_t c, V grad) {
+      const std::int64_t to = (first + m) * channels + c;
+      store(grad_x + to, grad + load(frame.grad_middle + to, channels - c), channels - c);
+    });
 }
 
 // --- back to the parameters ---------------------------------------------------------------------------------------
@@ -527,10 +538,10 @@ DEPTHSR_INLINE void unfold_before_scale(std::int64_t channels, std::int64_t stri
   }
 }
 
-// From a frame's sums `folded` for conv3 on y times attention: leaves in `folded` the sums for conv3 on y alone, adds to
-// the attention's gradients, and gives each pixel's share of the gradient of y's mean.
+// From a frame's sums `folded` for conv3 on y times attention: adds to `total`, the sums for conv3 on the attended y, and
+// to the attention's gradients, and gives each pixel's share of the gradient of y's mean.
 DEPTHSR_INLINE void attention_backward(const NafBlockWeights& w, const PackedNafBlock& block, const float* mean,
-                                       const float* attention, std::int64_t pixels, float* folded,
+                                       const float* attention, std::int64_t pixels, const float* folded, float* total,
                                        const NafBlockGradients& gradients, float* grad_attention, float* grad_mean) {
   const std::int64_t channels = block.channels, stride = block.stride;
   std::memset(grad_attention, 0, stride * sizeof(float));
@@ -538,7 +549,7 @@ DEPTHSR_INLINE void attention_backward(const NafBlockWeights& w, const PackedNaf
   for (std::int64_t o = 0; o < channels; ++o)
     for (std::int64_t c = 0; c < channels; ++c) {
       grad_attention[c] += folded[o * stride + c] * w.conv3_weight[o * channels + c] * w.beta[o];
-      folded[o * stride + c] *= attention[c];
+      total[o * stride + c] += folded[o * stride + c] * attention[c];
     }
   for (std::int64_t n = 0; n < channels; ++n) {
     gradients.attention_bias[n] += grad_attention[n];
@@ -563,27 +574,32 @@ DEPTHSR_INLINE void add_parts(float* parts, std::int64_t count, std::int64_t siz
 
 // ------------------------------------------------------------------------------------------------------------------
 
-// Parts of the sums over a batch of frames: each needs 16 C² bytes.
-constexpr std::int64_t MAX_PARTS = 32;
+// Calls body(part, first, count) for the runs of a frame, `parts` of them at most at the same time.
+template <typename RunBody>
+void for_each_run(std::int64_t pixels, std::int64_t parts, ParallelFor parallel_for, RunBody body) {
+  const std::int64_t runs = (pixels + BACKWARD_RUN - 1) / BACKWARD_RUN;
+  parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t part = begin; part < end; ++part)
+      for (std::int64_t run = part * runs / parts; run < (part + 1) * runs / parts; ++run)
+        body(part, run * BACKWARD_RUN, min(BACKWARD_RUN, pixels - run * BACKWARD_RUN));
+  });
+}
 
 template <typename T>
 void naf_block_backward(const T* grad_out, const T* x, const NafBlockWeights& weights, float eps, Image image,
                         T* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for) {
   const std::int64_t channels = image.channels, stride = round_up(channels, PANEL);
-  const std::int64_t pixels = image.height * image.width, frame = pixels * channels;
-  const Tiles forward_tiles = tiles_of(image), tiles = backward_tiles_of(image);
+  const std::int64_t pixels = image.height * image.width;
   const std::int64_t runs = (pixels + BACKWARD_RUN - 1) / BACKWARD_RUN;
-  // A part of the second half is of one frame, for attention's sake.
-  const std::int64_t second_parts = max(min(pixels / 512, MAX_PARTS / max(image.batch, 1)), 1);
-  const std::int64_t first_parts = min(image.batch * tiles.count(), MAX_PARTS);
+  // Parts cost memory, 24 C² bytes each: some runs to each, where there are enough for several threads.
+  const std::int64_t parts = max(min(max(runs / 4, min(runs, 4)), 32), 1);
   const std::int64_t second_size = SecondHalfSums::size(channels, stride);
   const std::int64_t first_size = FirstHalfSums::size(channels, stride);
   const std::int64_t square = packed_size(channels, channels);
 
-  PackedNafBlock block;
-  PackedNafBlockBackward backward;
-  float *y_memory, *tile_sums, *mean, *attention, *grad_attention, *grad_mean, *projections, *transposed, *grad_middle;
-  float *second_sums, *first_sums;
+  PackedNafBlock block{};
+  PackedNafBlockBackward backward{};
+  float *second_memory, *first_memory, *project_total, *part_totals, *vectors, *projection, *transposed, *frame_memory;
   const auto lay_out = [&](float* memory) {
     Carve carve(memory);
     float* packed = carve(packed_naf_block_size(channels));
@@ -591,64 +607,76 @@ void naf_block_backward(const T* grad_out, const T* x, const NafBlockWeights& we
     block.stride = stride;
     if (memory != nullptr) block = pack_naf_block(weights, channels, packed);
     backward = pack_backward(weights, block, carve);
-    y_memory = carve(image.elements() * sizeof(T) / sizeof(float) + 1);
-    tile_sums = carve(image.batch * forward_tiles.count() * stride);
-    mean = carve(image.batch * stride);
-    attention = carve(image.batch * stride);
-    grad_attention = carve(stride);
-    grad_mean = carve(image.batch * stride);
-    projections = carve(image.batch * square);
-    transposed = carve(image.batch * square);
-    grad_middle = carve(image.elements());
-    second_sums = carve(image.batch * second_parts * second_size);
-    first_sums = carve(first_parts * first_size);
+    second_memory = carve(parts * second_size);
+    first_memory = carve(parts * first_size);
+    part_totals = carve(parts * stride);
+    vectors = carve(4 * stride);
+    project_total = carve(channels * stride);  // conv3's sums are a frame's own; the others go on from frame to frame
+    projection = carve(square);
+    transposed = carve(square);
+    Carve frame_sizes(nullptr);
+    BackwardFrame(image, stride, frame_sizes);
+    frame_memory = carve(frame_sizes.used());
     return carve.used();
   };
   lay_out(scratch(Scratch::FRAME, lay_out(nullptr)));
-  T* y = reinterpret_cast<T*>(y_memory);
+  float *mean = vectors, *attention = mean + stride, *grad_attention = attention + stride;
+  float* grad_mean = grad_attention + stride;
+  Carve frame_carve(frame_memory);
+  const BackwardFrame frame(image, stride, frame_carve);
+  clear_border(frame.expanded, frame);
+  clear_border(frame.grad_gate, frame);
+  const auto buffers = [&] { return RunBuffers(stride, Carve(scratch(Scratch::RANGE, RunBuffers::size(stride)))); };
+  const auto second_sums = [&](std::int64_t part) {
+    return SecondHalfSums(block, Carve(second_memory + part * second_size));
+  };
+  const auto first_sums = [&](std::int64_t part) {
+    return FirstHalfSums(block, Carve(first_memory + part * first_size));
+  };
 
-  naf_block_first_pass(x, block, eps, image, y, tile_sums, parallel_for);
-  for (std::int64_t sample = 0; sample < image.batch; ++sample) {
-    const float* factors = attention + sample * stride;
-    frame_mean(tile_sums + sample * forward_tiles.count() * stride, forward_tiles.count(), stride, pixels,
-               mean + sample * stride);
-    attended_projection(weights, channels, mean + sample * stride, attention + sample * stride,
-                        projections + sample * square);
-    pack(channels, channels, transposed + sample * square, [&](std::int64_t n, std::int64_t k) {
-      return weights.conv3_weight[k * channels + n] * weights.beta[k] * factors[n];
-    });
-  }
-
-  parallel_for(image.batch * second_parts, 1, [&](std::int64_t begin, std::int64_t end) {
-    Carve sizes(nullptr);
-    SecondHalfBuffers(stride, sizes);
-    Carve carve(scratch(Scratch::RANGE, sizes.used()));
-    const SecondHalfBuffers buffers(stride, carve);
-    for (std::int64_t item = begin; item < end; ++item) {
-      const std::int64_t sample = item / second_parts, part = item % second_parts;
-      float* memory = second_sums + item * second_size;
-      std::memset(memory, 0, second_size * sizeof(float));
-      const SecondHalfSums sums(block, Carve(memory));
-      for (std::int64_t run = part * runs / second_parts; run < (part + 1) * runs / second_parts; ++run) {
-        const std::int64_t first = run * BACKWARD_RUN, at = sample * frame + first * channels;
-        second_half_backward(grad_out + at, x + at, y + at, block, backward, projections + sample * square, eps,
-                             min(BACKWARD_RUN, pixels - first), buffers, grad_middle + at, sums);
-      }
-    }
-  });
-
+  std::memset(second_memory, 0, parts * second_size * sizeof(float));
+  std::memset(first_memory, 0, parts * first_size * sizeof(float));
+  std::memset(project_total, 0, channels * stride * sizeof(float));
   std::memset(gradients.attention_weight, 0, channels * channels * sizeof(float));
   std::memset(gradients.attention_bias, 0, channels * sizeof(float));
-  for (std::int64_t sample = 0; sample < image.batch; ++sample) {
-    float* parts = second_sums + sample * second_parts * second_size;
-    add_parts(parts, second_parts, second_size, second_size, parallel_for);
-    attention_backward(weights, block, mean + sample * stride, attention + sample * stride, pixels,
-                       SecondHalfSums(block, Carve(parts)).project, gradients, grad_attention,
-                       grad_mean + sample * stride);
+  for (std::int64_t sample = 0; sample < image.batch && pixels > 0; ++sample) {
+    const T* frame_x = x + sample * pixels * channels;
+    const T* frame_grad_out = grad_out + sample * pixels * channels;
+    T* frame_grad_x = grad_x + sample * pixels * channels;
+    for_each_run(pixels, parts, parallel_for, [&](std::int64_t, std::int64_t first, std::int64_t count) {
+      expand_run(frame_x, block, eps, first, count, buffers(), frame);
+    });
+    std::memset(part_totals, 0, parts * stride * sizeof(float));
+    for_each_run(pixels, parts, parallel_for, [&](std::int64_t part, std::int64_t first, std::int64_t count) {
+      gate_run(block, first, count, buffers(), frame, part_totals + part * stride);
+    });
+    frame_mean(part_totals, parts, stride, pixels, mean);
+    attended_projection(weights, channels, mean, attention, projection);
+    pack(channels, channels, transposed, [&](std::int64_t n, std::int64_t k) {
+      return weights.conv3_weight[k * channels + n] * weights.beta[k] * attention[n];
+    });
+    for_each_run(pixels, parts, parallel_for, [&](std::int64_t part, std::int64_t first, std::int64_t count) {
+      second_half_run(frame_grad_out, frame_x, block, backward, projection, eps, first, count, buffers(), frame,
+                      second_sums(part));
+    });
+    add_parts(second_memory, parts, channels * stride, second_size, parallel_for);
+    attention_backward(weights, block, mean, attention, pixels, second_sums(0).project, project_total, gradients,
+                       grad_attention, grad_mean);
+    for (std::int64_t part = 0; part < parts; ++part)
+      std::memset(second_sums(part).project, 0, channels * stride * sizeof(float));
+    for_each_run(pixels, parts, parallel_for, [&](std::int64_t part, std::int64_t first, std::int64_t count) {
+      gate_backward_run(block, transposed, grad_mean, first, count, frame, first_sums(part));
+    });
+    for_each_run(pixels, parts, parallel_for, [&](std::int64_t part, std::int64_t first, std::int64_t count) {
+      expand_backward_run(frame_x, block, backward, eps, first, count, buffers(), frame, frame_grad_x,
+                          first_sums(part));
+    });
   }
-  add_parts(second_sums, image.batch, second_size, second_parts * second_size, parallel_for);
-  const SecondHalfSums second(block, Carve(second_sums));
-  unfold_before_scale(channels, stride, second.project, second.project_bias, weights.conv3_weight, weights.conv3_bias,
+  add_parts(second_memory, parts, second_size, second_size, parallel_for);
+  add_parts(first_memory, parts, first_size, first_size, parallel_for);
+  const SecondHalfSums second = second_sums(0);
+  const FirstHalfSums first = first_sums(0);
+  unfold_before_scale(channels, stride, project_total, second.project_bias, weights.conv3_weight, weights.conv3_bias,
                       weights.beta, gradients.conv3_weight, gradients.conv3_bias, gradients.beta);
   unfold_before_scale(channels, stride, second.shrink, second.shrink_bias, weights.conv5_weight, weights.conv5_bias,
                       weights.gamma, gradients.conv5_weight, gradients.conv5_bias, gradients.gamma);
@@ -656,31 +684,6 @@ void naf_block_backward(const T* grad_out, const T* x, const NafBlockWeights& we
                     weights.norm2_bias, gradients.conv4_weight, gradients.conv4_bias, gradients.norm2_weight,
                     gradients.norm2_bias);
 
-  const std::int64_t all_tiles = image.batch * tiles.count();
-  parallel_for(first_parts, 1, [&](std::int64_t begin, std::int64_t end) {
-    Carve sizes(nullptr);
-    FirstHalfRows(stride, tiles.columns, sizes);
-    Carve carve(scratch(Scratch::RANGE, sizes.used()));
-    FirstHalfRows rows(stride, tiles.columns, carve);
-    for (std::int64_t part = begin; part < end; ++part) {
-      float* memory = first_sums + part * first_size;
-      std::memset(memory, 0, first_size * sizeof(float));
-      const FirstHalfSums sums(block, Carve(memory));
-      for (std::int64_t item = part * all_tiles / first_parts; item < (part + 1) * all_tiles / first_parts; ++item) {
-        const std::int64_t sample = item / tiles.count(), tile = item % tiles.count();
-        const std::int64_t top = tile / tiles.across * tiles.rows, left = tile % tiles.across * tiles.columns;
-        const std::int64_t bottom = min(top + tiles.rows, image.height);
-        const std::int64_t right = min(left + tiles.columns, image.width);
-        if (top >= bottom || left >= right) continue;
-        const std::int64_t at = sample * frame;
-        rows.tile(FirstHalf<T>{x + at, grad_middle + at, block, backward, transposed + sample * square,
-                               grad_mean + sample * stride, eps, image, grad_x + at},
-                  top, bottom, left, right, sums);
-      }
-    }
-  });
-  add_parts(first_sums, first_parts, first_size, first_size, parallel_for);
-  const FirstHalfSums first(block, Carve(first_sums));
   unfold_after_norm(channels, stride, first.expand, first.expand_bias, weights.conv1_weight, weights.norm1_weight,
                     weights.norm1_bias, gradients.conv1_weight, gradients.conv1_bias, gradients.norm1_weight,
                     gradients.norm1_bias);

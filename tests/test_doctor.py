@@ -3,6 +3,9 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from depthsr import doctor
 
@@ -32,6 +35,34 @@ def test_reports_a_wrong_environment_variable(monkeypatch):
     assert "DEPTHSR_BACKEND is 'fastest'; set it to one of auto" in doctor.report()
 
 
+def test_says_which_instruction_set_the_native_runtime_uses_and_why(native_module, monkeypatch):
+    isa = native_module.isa()
+    monkeypatch.setenv("DEPTHSR_THREADS", "3")
+    report = doctor.report()
+    assert "  auto: torch\n" in report
+    assert f"  native: {isa} kernels, as {doctor.INSTRUCTION_SETS[isa]}; 3 threads\n" in report
+    monkeypatch.setenv("DEPTHSR_THREADS", "all")
+    assert "DEPTHSR_THREADS is 'all'; set it to auto or a number" in doctor.report()
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's features are read from /proc/cpuinfo")
+def test_the_instruction_set_is_the_best_of_this_processor(native_module):
+    """As Linux lists the features, independently of the compiler's own detection."""
+    features = set(Path("/proc/cpuinfo").read_text().split())
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
+        assert native_module.isa() in ("avx512", "avx512bf16")
+        assert ("bf16" in native_module.isa()) <= ("avx512_bf16" in features)
+    elif {"avx2", "fma"} <= features:
+        assert native_module.isa() == "avx2"
+    else:
+        assert native_module.isa() in ("neon", "portable")
+
+
+def test_says_why_there_is_no_native_runtime(monkeypatch):
+    monkeypatch.setattr(doctor, "why_no_module", lambda name: f"depthsr.{name} was not built: there is no C++ compiler")
+    assert "not native: depthsr._native was not built: there is no C++ compiler" in doctor.report()
+
+
 def test_works_without_torch(tmp_path):
     code = """
 import sys
@@ -49,4 +80,5 @@ print(doctor.report())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "none: torch is not installed" in done.stdout
+    assert "auto: native, as torch is not installed" in done.stdout
     assert "numpy" in done.stdout

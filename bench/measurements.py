@@ -23,6 +23,15 @@ WRONG = {"fp32": 1e-3, "bf16": 5e-2}
 
 
 @dataclass(frozen=True)
+class Entrant:
+    """A contender that is ready, and how far its result is from the reference's; None where it is no network."""
+
+    contender: Contender
+    run: Run
+    error: float | None
+
+
+@dataclass(frozen=True)
 class Measured:
     row: dict
     samples_s: list[float]
@@ -51,52 +60,37 @@ class Measurements:
 
     def _measure(self, case: Case, contenders: Sequence[Contender]) -> dict[str, Measured | Exception]:
         torch._dynamo.reset()  # it gives up on a function that was compiled for many sizes
-        results: dict[str, Measured | Exception] = {}
-        runs: dict[str, Run] = {}
-        errors: dict[str, float | None] = {}
-        expected: dict[str, Outputs] = {}
         start = time.perf_counter()
-        for contender in contenders:
-            name = str(contender)
-            try:
-                run = contender.prepare(case)
-                errors[name] = None
-                if contender.is_network:
-                    if contender.scope not in expected:
-                        expected[contender.scope] = case.expected(contender.scope)
-                    errors[name] = _relative_error(run.read(run.call()), expected[contender.scope])
-                    assert errors[name] < WRONG[contender.dtype], f"{name} is off by {errors[name]:.1e}: wrong results"
-                runs[name] = run
-            except Exception as error:  # one that cannot run must not end the others' turns; its own test raises it
-                results[name] = error
-        prepared = time.perf_counter()
-        samples_s = times_s({name: run.call for name, run in runs.items()}, case.budget) if runs else {}
-        best_s = min((float(np.median(s)) for s in samples_s.values()), default=0.0)
-        for contender in contenders:
-            name = str(contender)
-            if name in runs:
-                row = self._row(case, contender, runs[name].version, samples_s[name], best_s, errors[name])
-                results[name] = Measured(row, samples_s[name])
-        rows = [result.row for result in results.values() if isinstance(result, Measured)]
-        took = f"prepared in {prepared - start:.0f} s, measured in {time.perf_counter() - prepared:.0f} s"
-        self._tables.append(_table(f"{case.name} ({took})", rows))
-        return results
+        prepared, failed = _prepare(case, contenders)
+        measuring = time.perf_counter()
+        samples_s = times_s({str(entrant.contender): entrant.run.call for entrant in prepared}, case.budget)
+        medians_s = {name: float(np.median(samples)) for name, samples in samples_s.items()}
+        # A filter does less than a network: ratios are to the best of the networks, where one was measured.
+        networks = [medians_s[str(entrant.contender)] for entrant in prepared if entrant.contender.is_network]
+        best_s = min(networks or medians_s.values(), default=0.0)
+        measured = {
+            name: Measured(self._row(case, entrant, samples_s[name], best_s), samples_s[name])
+            for entrant in prepared
+            for name in [str(entrant.contender)]
+        }
+        took = f"prepared in {measuring - start:.0f} s, measured in {time.perf_counter() - measuring:.0f} s"
+        self._tables.append(_table(f"{case.name} ({took})", [one.row for one in measured.values()]))
+        return {**measured, **failed}
 
-    def _row(
-        self, case: Case, contender: Contender, version: str, samples_s: list[float], best_s: float, error: float | None
-    ) -> dict:
+    def _row(self, case: Case, entrant: Entrant, samples_s: list[float], best_s: float) -> dict:
+        contender = entrant.contender
         quarter_s, median_s, three_quarters_s = (float(q) for q in np.percentile(samples_s, (25, 50, 75)))
         row = {
             "case": case.name,
             "contender": contender.name,
-            "version": version,
+            "version": entrant.run.version,
             "dtype": contender.dtype,
             "scope": contender.scope,
             "median_ms": 1e3 * median_s,
             "iqr_ms": 1e3 * (three_quarters_s - quarter_s),
             "samples": len(samples_s),
             "ratio_to_best": median_s / best_s,
-            "relative_error": error,
+            "relative_error": entrant.error,
         }
         if contender.is_network:  # the filters do another, uncounted work
             dtype = DTYPES[contender.dtype]
@@ -122,12 +116,37 @@ class Measurements:
         write(self._rows_file, {"machine": machine, "rows": measured})
 
 
-def _relative_error(found: Outputs, expected: Outputs) -> float:
-    """The largest of the outputs' root-mean-square errors, relative to the root mean square of what is expected."""
-    return max(
-        float(np.linalg.norm((f - e).ravel().astype(np.float64)) / np.linalg.norm(e.ravel().astype(np.float64)))
+def _prepare(case: Case, contenders: Sequence[Contender]) -> tuple[list[Entrant], dict[str, Exception]]:
+    """Those that gave right results once, and by name what kept the others from it."""
+    entrants: list[Entrant] = []
+    failed: dict[str, Exception] = {}
+    expected: dict[str, Outputs] = {}
+    for contender in contenders:
+        try:
+            run = contender.prepare(case)
+            error = None
+            if contender.is_network:
+                if contender.scope not in expected:
+                    expected[contender.scope] = case.expected(contender.scope)
+                error = relative_error(run.read(run.call()), expected[contender.scope])
+                if not error < WRONG[contender.dtype]:
+                    raise ArithmeticError(f"{contender} is off by {error:.1e} of the reference's result")
+            entrants.append(Entrant(contender, run, error))
+        except Exception as failure:  # one that cannot run must not end the others' turns; its own test raises it
+            failed[str(contender)] = failure
+    return entrants, failed
+
+
+def relative_error(found: Outputs, expected: Outputs) -> float:
+    """The largest of the outputs' root-mean-square errors, relative to the root mean square of what is expected.
+
+    NaN if one of them holds a NaN.
+    """
+    errors = [
+        np.linalg.norm((f - e).ravel().astype(np.float64)) / np.linalg.norm(e.ravel().astype(np.float64))
         for f, e in zip(found, expected, strict=True)
-    )
+    ]
+    return float(np.max(errors))
 
 
 def _machine_lines(machine: Machine, origin: dict) -> str:
@@ -140,13 +159,13 @@ def _machine_lines(machine: Machine, origin: dict) -> str:
 
 def _table(title: str, rows: list[dict]) -> str:
     header = (
-        f"\n{title}\n{'contender':28}{'dtype':>6}{'scope':>9}{'ms':>10}{'IQR':>8}{'× best':>8}{'GMAC/s':>8}"
+        f"\n{title}\n{'contender':30}{'dtype':>6}{'scope':>9}{'ms':>10}{'IQR':>8}{'× best':>8}{'GMAC/s':>8}"
         f"{'GEMM':>6}{'GB/s':>7}{'copy':>6}{'floor ms':>10}{'error':>9}"
     )
     lines = [header]
     for row in sorted(rows, key=lambda row: row["median_ms"]):
         line = (
-            f"{row['contender']:28}{row['dtype']:>6}{row['scope']:>9}{row['median_ms']:10.2f}{row['iqr_ms']:8.2f}"
+            f"{row['contender']:30}{row['dtype']:>6}{row['scope']:>9}{row['median_ms']:10.2f}{row['iqr_ms']:8.2f}"
             f"{row['ratio_to_best']:8.2f}"
         )
         if "gmac_s" in row:

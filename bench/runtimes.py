@@ -159,7 +159,7 @@ def openvino(file: OnnxFile, precision: str) -> Run:
     for i, array in enumerate(file.arrays):
         request.set_input_tensor(i, imported("openvino").Tensor(array))
     return Run(
-        request.infer,
+        lambda: request.infer(share_outputs=True),  # without it Python gets a copy
         lambda _: [np.array(request.get_output_tensor(i).data) for i in range(len(network.outputs))],
         imported("openvino").__version__,
     )

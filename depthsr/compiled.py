@@ -6,6 +6,8 @@ import importlib
 import json
 from pathlib import Path
 
+from depthsr.types import UserError
+
 
 def why_no_module(name: str) -> str | None:
     """Why the compiled module depthsr.<name> cannot be used; loads it when it can."""
@@ -20,3 +22,16 @@ def why_no_module(name: str) -> str | None:
     except (ImportError, OSError) as error:
         return f"depthsr.{name} is built but does not load: {error}"
     return None
+
+
+def instruction_set() -> str:
+    """The instruction set whose kernels depthsr._native runs: "avx2", say. The module must be there.
+
+    Raises UserError where DEPTHSR_ISA names none, or one that this processor lacks.
+    """
+    from depthsr import _native
+
+    try:
+        return _native.isa()
+    except RuntimeError as error:
+        raise UserError(str(error)) from error

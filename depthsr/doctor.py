@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from depthsr import config
-from depthsr.compiled import why_no_module
+from depthsr.compiled import instruction_set, why_no_module
 from depthsr.types import UserError
 
 PACKAGES = ("torch", "triton", "transformers", "numpy", "opencv-python", "OpenEXR", "safetensors", "huggingface-hub")
@@ -107,12 +107,12 @@ def _runtimes() -> Iterator[str]:
     from depthsr import _native
 
     try:
-        threads = config.threads() or _native.threads()
+        isa, threads = instruction_set(), config.threads() or _native.threads()
     except UserError as error:
-        yield str(error)
+        yield f"not native: {error}"
         return
-    isa = _native.isa()
-    yield f"native: {isa} kernels, as {INSTRUCTION_SETS[isa]}; {threads} thread{'s' if threads > 1 else ''}"
+    reason = INSTRUCTION_SETS[isa] if config.environment("DEPTHSR_ISA") == "auto" else f"DEPTHSR_ISA={isa}"
+    yield f"native: {isa} kernels ({reason}); {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _ops() -> Iterator[str]:

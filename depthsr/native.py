@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from depthsr import config
-from depthsr.compiled import why_no_module
+from depthsr.compiled import instruction_set, why_no_module
 from depthsr.model_files import WEIGHTS_FILE, corrupt_weights, model_folder, other_weights, read_config
 from depthsr.types import UserError
 
@@ -58,12 +58,12 @@ def load_restorer(name_or_path: str, device: str, dtype: str) -> NativeRestorer:
         )
     if threads := config.threads():
         _native.set_threads(threads)
+    has_fast_bf16 = "bf16" in instruction_set()
     weights = {name: rounded(values, dtype) for name, values in _read_weights(folder).items()}
     try:
         network = _native.Network(json.dumps(model_config.to_dict()), weights)
     except ValueError as error:
         raise other_weights(folder, str(error)) from error
-    has_fast_bf16 = "bf16" in _native.isa()
     if dtype in ("fp16", "bf16") and not has_fast_bf16:
         log.info("%s weights, computed in fp32: this CPU has no fast half-precision arithmetic.", dtype)
     return NativeRestorer(network, bf16=dtype in ("fp16", "bf16") and has_fast_bf16)

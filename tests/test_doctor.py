@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,17 +38,36 @@ def test_reports_a_wrong_environment_variable(monkeypatch):
 
 def test_says_which_instruction_set_the_native_runtime_uses_and_why(native_module, monkeypatch):
     isa = native_module.isa()
+    monkeypatch.delenv("DEPTHSR_ISA", raising=False)
     monkeypatch.setenv("DEPTHSR_THREADS", "3")
     report = doctor.report()
     assert "  auto: torch\n" in report
-    assert f"  native: {isa} kernels, as {doctor.INSTRUCTION_SETS[isa]}; 3 threads\n" in report
+    assert f"  native: {isa} kernels ({doctor.INSTRUCTION_SETS[isa]}); 3 threads\n" in report
+    monkeypatch.setenv("DEPTHSR_ISA", isa)
+    assert f"  native: {isa} kernels (DEPTHSR_ISA={isa}); 3 threads\n" in doctor.report()
     monkeypatch.setenv("DEPTHSR_THREADS", "all")
-    assert "DEPTHSR_THREADS is 'all'; set it to auto or a number" in doctor.report()
+    assert "not native: DEPTHSR_THREADS is 'all'; set it to auto or a number" in doctor.report()
+
+
+@pytest.mark.parametrize("wrong", ["sse9", "AVX2", ""])
+def test_reports_an_instruction_set_that_does_not_exist(native_module, tmp_path, wrong):
+    """In a process of its own: the kernels are chosen once."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from depthsr import doctor; print(doctor.report())"],
+        cwd=tmp_path,
+        env={**os.environ, "DEPTHSR_ISA": wrong},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"not native: DEPTHSR_ISA is '{wrong}'; set it to one of auto, " in done.stdout
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's features are read from /proc/cpuinfo")
 def test_the_instruction_set_is_the_best_of_this_processor(native_module):
     """As Linux lists the features, independently of the compiler's own detection."""
+    if os.environ.get("DEPTHSR_ISA", "auto") != "auto":
+        pytest.skip("DEPTHSR_ISA chooses, not the processor")
     features = set(Path("/proc/cpuinfo").read_text().split())
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
         assert native_module.isa() in ("avx512", "avx512bf16")

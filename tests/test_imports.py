@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "types": set(),
     "config": set(),
     "kernels": set(),
-    "compiled": set(),
+    "compiled": {"_native"},
     "model_files": set(),
     "native": {"compiled", "model_files", "_native"},
     "ops": {"kernels", "compiled", "_C_cpu", "_C_cuda", "_native"},

@@ -14,7 +14,7 @@ from depthsr.types import UserError
 ENVIRONMENT = {
     "DEPTHSR_BACKEND": ("auto", "which implementation ops use: auto, reference, native, triton or cuda"),
     "DEPTHSR_CUDA": ("auto", "at build time: compile the CUDA kernels: auto, 0 or 1"),
-    "DEPTHSR_ISA": ("auto", "instruction set of the CPU kernels: auto (the fastest here), avx512, avx2, portable or neon"),
+    "DEPTHSR_ISA": ("auto", "instructions of the CPU kernels: auto (the fastest here), avx512, avx2, portable or neon"),
     "DEPTHSR_NATIVE": ("auto", "at build time: compile the CPU kernels: auto (skip without a compiler), 0 or 1"),
     "DEPTHSR_THREADS": ("auto", "threads of the native runtime: auto (one for each available core) or a number"),
     "DEPTHSR_TORCH": ("auto", "at build time: 0 installs without torch, for the native runtime alone"),

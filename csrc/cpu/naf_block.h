@@ -370,7 +370,6 @@ DEPTHSR_INLINE std::int64_t naf_block_scratch(Image image) {
 template <typename T>
 void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNafBlock& block, float eps, Image image,
                       float* memory, T* out, ParallelFor parallel_for) {
-  if (image.elements() == 0) return;
   const std::int64_t tiles = tiles_of(image).count();
   T* y = reinterpret_cast<T*>(memory);
   float* tile_sums = memory + image.elements() * sizeof(T) / sizeof(float) + PANEL;
@@ -387,6 +386,7 @@ void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNa
 
 template <typename T>
 void naf_block(const T* x, const NafBlockWeights& weights, float eps, Image image, T* out, ParallelFor parallel_for) {
+  if (image.elements() == 0) return;
   const std::int64_t packed = packed_naf_block_size(image.channels);
   float* memory = scratch(Scratch::FRAME, packed + naf_block_scratch<T>(image));
   const PackedNafBlock block = pack_naf_block(weights, image.channels, memory);

@@ -19,8 +19,8 @@ from runtimes import OnnxFile, Outputs, eager
 
 UPSAMPLING = 8
 
-BLOCK_BUDGET = Budget(contender_s=1.0, turns=5)
-FRAME_BUDGET = Budget(contender_s=3.0, turns=4)
+BLOCK_BUDGET = Budget(contender_s=0.6)
+FRAME_BUDGET = Budget(contender_s=2.0)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,9 @@ from depthsr.models.blocks import AdaINFusion, NAFBlock
 #: Times that a NAFNet block's feature map passes through memory when each of its halves is one pass: the first reads x
 #: and writes the gated features, whose mean the second needs; that reads x and the features and writes the result.
 BLOCK_PASSES = 5
+
+#: How long each of the machine's own rates is measured.
+ROUNDS_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,35 +79,44 @@ class Machine:
     multiply_adds_s: dict[torch.dtype, float]
 
 
-def measure_machine(rounds: int = 7) -> Machine:
-    """On torch's current number of threads. The best round of each: these are ceilings."""
+def measure_machine() -> Machine:
+    """On torch's current number of threads. The best of several rounds each: these are ceilings."""
+    # A chip without bfloat16 arithmetic widens it and computes in float32.
+    fp32, bf16 = _product_rate(torch.float32), _product_rate(torch.bfloat16)
+    return Machine(_copy_rate(), {torch.float32: fp32, torch.bfloat16: max(fp32, bf16)})
+
+
+def _copy_rate() -> float:
+    """Bytes read plus bytes written in a second."""
     source = torch.rand(2**26)  # 256 MB, beyond any cache
     target = torch.empty_like(source)
     threads = torch.get_num_threads()
-    parts = list(zip(np.array_split(target.numpy(), threads), np.array_split(source.numpy(), threads), strict=True))
+    parts = [np.array_split(tensor.numpy(), threads) for tensor in (target, source)]
     with ThreadPoolExecutor(threads) as pool:  # the C library's copy goes past the caches, torch's does not
-        copies = (lambda: target.copy_(source), lambda: list(pool.map(np.copyto, *zip(*parts, strict=True))))
-        copy_s = min(_best_s(copy_all, rounds) for copy_all in copies)
-
-    def product(dtype: torch.dtype) -> float:
-        rates = []
-        for side in (512, 1024, 2048):
-            matrix = torch.rand(side, side).to(dtype)
-            out = torch.empty_like(matrix)
-            rates.append(side**3 / _best_s(lambda matrix=matrix, out=out: torch.mm(matrix, matrix, out=out), rounds))
-        return max(rates)
-
-    fp32 = product(torch.float32)
-    # A chip without bfloat16 arithmetic widens it and computes in float32.
-    bf16 = max(fp32, product(torch.bfloat16))
-    return Machine(2 * source.nbytes / copy_s, {torch.float32: fp32, torch.bfloat16: bf16})
+        copies = (lambda: target.copy_(source), lambda: list(pool.map(np.copyto, *parts)))
+        return 2 * source.nbytes / min(_best_s(copy) for copy in copies)
 
 
-def _best_s(function: Callable[[], object], rounds: int) -> float:
+def _product_rate(dtype: torch.dtype) -> float:
+    """Multiply-adds of a matrix product in a second, the best of three sizes."""
+    best = 0.0
+    for side in (512, 1024, 2048):
+        if best and side**3 > best * ROUNDS_S:
+            break  # an emulated type: a larger product would take seconds, and gain nothing
+        matrix = torch.rand(side, side).to(dtype)
+        out = torch.empty_like(matrix)
+        best = max(best, side**3 / _best_s(lambda matrix=matrix, out=out: torch.mm(matrix, matrix, out=out)))
+    return best
+
+
+def _best_s(function: Callable[[], object]) -> float:
+    """Of as many calls as fit into ROUNDS_S, after one that does not count; at least one."""
     function()
-    times = []
-    for _ in range(rounds):
+    begin = end = time.perf_counter()
+    best_s = math.inf
+    while end - begin < ROUNDS_S:
         start = time.perf_counter()
         function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        end = time.perf_counter()
+        best_s = min(best_s, end - start)
+    return best_s

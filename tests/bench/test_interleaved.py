@@ -36,7 +36,7 @@ def clock() -> Clock:
 
 
 def test_contenders_take_turns_and_the_first_call_of_a_turn_does_not_count(clock):
-    budget = Budget(turn_s=1.0, contender_s=8.0, turns=1)
+    budget = Budget(turn_s=1.0, contender_s=8.0, turns=1, slow_s=10.0)
     contenders = {"a": clock.lasting("a", 9.0, 2.0, 9.0, 2.5), "b": clock.lasting("b", 1.0)}
     samples_s = times_s(contenders, budget, clock)
     # a has spent its eight seconds in its first turn, and b goes on alone, two seconds a turn
@@ -46,7 +46,7 @@ def test_contenders_take_turns_and_the_first_call_of_a_turn_does_not_count(clock
 
 def test_turns_alternate_while_both_have_time_left(clock):
     contenders = {"a": clock.lasting("a", 3.0), "b": clock.lasting("b", 3.0)}
-    times_s(contenders, Budget(turn_s=1.0, contender_s=12.0, turns=1), clock)
+    times_s(contenders, Budget(turn_s=1.0, contender_s=12.0, turns=1, slow_s=10.0), clock)
     assert clock.calls == ["a", "a", "b", "b", "a", "a", "b", "b"]
 
 
@@ -58,7 +58,9 @@ def test_short_calls_fill_their_turn(clock):
 
 def test_a_slow_contender_still_gets_its_turns(clock):
     contenders = {"slow": clock.lasting("slow", 50.0), "fast": clock.lasting("fast", 1.0)}
-    samples_s = times_s(contenders, Budget(turn_s=0.5, contender_s=6.0, turns=3), clock)
+    samples_s = times_s(contenders, Budget(turn_s=0.5, contender_s=6.0, turns=3, slow_s=9.0), clock)
+    assert clock.calls.count("slow") == 4  # the first of its first turn was not counted
+    assert clock.calls.count("fast") == 6
     assert samples_s == {"slow": [50.0] * 3, "fast": [1.0] * 3}
 
 

@@ -61,7 +61,7 @@ class Measurements:
     def _measure(self, case: Case, contenders: Sequence[Contender]) -> dict[str, Measured | Exception]:
         torch._dynamo.reset()  # it gives up on a function that was compiled for many sizes
         start = time.perf_counter()
-        prepared, failed = _prepare(case, contenders)
+        prepared, failed = prepare(case, contenders)
         measuring = time.perf_counter()
         samples_s = times_s({str(entrant.contender): entrant.run.call for entrant in prepared}, case.budget)
         medians_s = {name: float(np.median(samples)) for name, samples in samples_s.items()}
@@ -116,7 +116,7 @@ class Measurements:
         write(self._rows_file, {"machine": machine, "rows": measured})
 
 
-def _prepare(case: Case, contenders: Sequence[Contender]) -> tuple[list[Entrant], dict[str, Exception]]:
+def prepare(case: Case, contenders: Sequence[Contender]) -> tuple[list[Entrant], dict[str, Exception]]:
     """Those that gave right results once, and by name what kept the others from it."""
     entrants: list[Entrant] = []
     failed: dict[str, Exception] = {}

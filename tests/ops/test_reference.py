@@ -127,6 +127,37 @@ def test_gradients_of_the_reference():
     assert gradcheck(lambda p, t: reference.sobel_l1_loss(p, t, valid, 0.7, 1.3), pair)
 
 
+def test_gated_depthwise_is_the_sum_over_nine_neighbours():
+    x, weight, bias = doubles(2, 6, 4, 5), doubles(6, 1, 3, 3, seed=1), doubles(6, seed=2)
+    padded = torch.zeros(2, 6, 6, 7, dtype=torch.float64)
+    padded[:, :, 1:-1, 1:-1] = x
+    u = bias[:, None, None] + sum(
+        weight[:, 0, i, j, None, None] * padded[:, :, i : i + 4, j : j + 5] for i in range(3) for j in range(3)
+    )
+    gated, mean = reference.gated_depthwise(x, weight, bias)
+    torch.testing.assert_close(gated, u[:, :3] * u[:, 3:])
+    torch.testing.assert_close(mean, gated.sum((2, 3)) / 20)
+
+
+def test_a_half_precision_mean_does_not_overflow():
+    x = torch.full((1, 2, 40, 50), 30.0, dtype=torch.float16)  # gated 900; 2000 of them are past 65504
+    weight = torch.zeros(2, 1, 3, 3)
+    weight[:, :, 1, 1] = 1
+    _, mean = reference.gated_depthwise(x, weight, torch.zeros(2))
+    assert mean.dtype == torch.float32
+    torch.testing.assert_close(mean, torch.full((1, 1), 900.0))
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+def test_adain_follows_from_its_statistics(correction):
+    content, style = doubles(2, 3, 5, 4), doubles(2, 3, 6, 7, seed=1) * 3 + 2
+    statistics = reference.adain_statistics(content, style, correction)
+    mean, variance, style_mean, style_variance = (statistic[:, :, None, None] for statistic in statistics)
+    expected = (content - mean) / (variance + 1e-3).sqrt() * (style_variance + 1e-3).sqrt() + style_mean
+    torch.testing.assert_close(reference.adain(content, style, 1e-3, correction), expected)
+    torch.testing.assert_close(style_variance, style.var((2, 3), correction=correction, keepdim=True))
+
+
 @pytest.mark.parametrize("correction", [0, 1])
 def test_adain_gradient_is_the_published_one(correction):
     """x̂ = (x - μx)/σx, a = σy/σx: dx = a(g - mean g - x̂·Σgx̂/(n-c)), dy = Σg/n + (y-μy)/(σy(n-c))·Σgx̂."""

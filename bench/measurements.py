@@ -17,9 +17,9 @@ from roofline import Machine, measure_machine
 from rows import provenance, write
 from runtimes import Outputs, Run
 
-#: A contender whose result is further off has computed something else, and its time is not reported. How exact
-#: depthsr's own results are is the tests' business.
-WRONG = {"fp32": 1e-3, "bf16": 5e-2}
+#: A contender whose result is further off has computed something else, and its time is not reported. Loose, as others
+#: round more often than depthsr between two dozen blocks; how exact depthsr's own results are is the tests' business.
+WRONG = {"fp32": 1e-3, "bf16": 0.2}
 
 
 @dataclass(frozen=True)

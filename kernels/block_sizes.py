@@ -40,10 +40,21 @@ _INPUT = {
     (256, 4): Blocks(16, 16, 8),
 }
 
+#: The feed-forward half's gradient holds six tiles: more warps for the same tile, or smaller ones.
+_INPUT_GRADIENT = _INPUT | {
+    (32, 2): Blocks(64, 32, 4),
+    (64, 2): Blocks(32, 32, 4),
+    (128, 2): Blocks(32, 16, 8),
+    (256, 2): Blocks(16, 16, 8),
+    (32, 4): Blocks(32, 16, 4),
+    (64, 4): Blocks(32, 16, 8),
+    (128, 4): Blocks(16, 16, 8),
+}
+
 #: Kernels that sum weight gradients keep up to three accumulators of columns × channels, and step over short tiles.
 _WEIGHT = {
     (16, 2): Blocks(64, 16, 4),
-    (32, 2): Blocks(64, 32, 4),
+    (32, 2): Blocks(32, 32, 4),
     (64, 2): Blocks(32, 32, 4),
     (128, 2): Blocks(32, 16, 4),
     (256, 2): Blocks(32, 16, 8),
@@ -71,7 +82,12 @@ _DEPTHWISE = {
 #: kind of kernel -> (padded channels, bytes a value, architecture such as 86 or ANY) -> Blocks.
 TABLE: dict[str, dict[tuple[int, int, int], Blocks]] = {
     kind: {(*key, ANY): blocks for key, blocks in guesses.items()}
-    for kind, guesses in (("input", _INPUT), ("weight", _WEIGHT), ("depthwise", _DEPTHWISE))
+    for kind, guesses in (
+        ("input", _INPUT),
+        ("input gradient", _INPUT_GRADIENT),
+        ("weight", _WEIGHT),
+        ("depthwise", _DEPTHWISE),
+    )
 }
 
 #: Most channels that the table has an entry for.

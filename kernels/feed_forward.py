@@ -145,7 +145,7 @@ def feed_forward(
     r_BCHW: Tensor, expand_2CC: Tensor, expand_bias_2C: Tensor, project_CC: Tensor, project_bias_C: Tensor, eps: float
 ) -> Tensor:
     """r channels_last, as the result; matrices of r's type; biases float32."""
-    channels, pixels = r_BCHW.shape[1], _pixels(r_BCHW)
+    channels, pixels = project_CC.shape[0], _pixels(r_BCHW)
     out = torch.empty_like(r_BCHW)
     blocks = blocks_for("input", r_BCHW, channels)
     launcher(_forward)[(triton.cdiv(pixels, blocks.pixels),)](
@@ -159,9 +159,9 @@ def feed_forward_backward(
     grad_BCHW: Tensor, r_BCHW: Tensor, expand_2CC: Tensor, expand_bias_2C: Tensor, project_CC: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of r and the four parameters in their order; all but the first float32."""
-    channels, pixels = r_BCHW.shape[1], _pixels(r_BCHW)
+    channels, pixels = project_CC.shape[0], _pixels(r_BCHW)
     grad_r = torch.empty_like(r_BCHW)
-    blocks = blocks_for("input", r_BCHW, channels)
+    blocks = blocks_for("input gradient", r_BCHW, channels)
     launcher(_backward_input)[(triton.cdiv(pixels, blocks.pixels),)](
         grad_BCHW, r_BCHW, expand_2CC, expand_bias_2C, project_CC, grad_r, pixels, eps, CHANNELS=channels,
         BLOCK_P=blocks.pixels, BLOCK_C=padded(channels), BLOCK_N=blocks.columns, num_warps=blocks.warps, num_stages=1,

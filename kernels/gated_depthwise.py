@@ -134,7 +134,7 @@ def _grid(height: int, width: int, channels: int, batch: int, blocks: Blocks) ->
 
 def gated_depthwise(u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
     """(y B×C×H×W, pooled B×C float32). u channels_last, as y; weight and bias float32."""
-    batch, doubled, height, width = u_B2CHW.shape
+    (batch, _, height, width), doubled = u_B2CHW.shape, weight_2C133.shape[0]
     channels = doubled // 2
     blocks = blocks_for("depthwise", u_B2CHW, channels)
     grid = _grid(height, width, channels, batch, blocks)
@@ -154,7 +154,7 @@ def gated_depthwise_backward(
     grad_y_BCHW: Tensor, grad_pooled_BC: Tensor, u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of u, weight and bias; the last two float32. grad_y channels_last, grad_pooled float32."""
-    batch, doubled, height, width = u_B2CHW.shape
+    (batch, _, height, width), doubled = u_B2CHW.shape, weight_2C133.shape[0]
     channels = doubled // 2
     pool_grad_BC = grad_pooled_BC / (height * width)
     blocks = blocks_for("depthwise", u_B2CHW, channels)

@@ -87,8 +87,8 @@ def _pixels(x_BCHW: Tensor) -> int:
 
 def layer_norm_conv1x1(x_BCHW: Tensor, weight_OC: Tensor, bias_O: Tensor, eps: float) -> Tensor:
     """x channels_last, as the result; weight of x's type; bias float32."""
-    batch, channels, height, width = x_BCHW.shape
-    outputs = weight_OC.shape[0]
+    batch, _, height, width = x_BCHW.shape
+    outputs, channels = weight_OC.shape  # not x's, which may be symbolic while torch.compile traces
     out = torch.empty(
         (batch, outputs, height, width), dtype=x_BCHW.dtype, device=x_BCHW.device, memory_format=torch.channels_last
     )
@@ -105,7 +105,7 @@ def layer_norm_conv1x1_backward(
     grad_BOHW: Tensor, x_BCHW: Tensor, weight_OC: Tensor, residual_grad_BCHW: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (with residual_grad, of what else x reached, added), weight and bias; the last two float32."""
-    channels, outputs, pixels = x_BCHW.shape[1], weight_OC.shape[0], _pixels(x_BCHW)
+    (outputs, channels), pixels = weight_OC.shape, _pixels(x_BCHW)
     grad_x = torch.empty_like(x_BCHW)
     blocks = blocks_for("input", x_BCHW, channels)
     launcher(_backward_input)[(triton.cdiv(pixels, blocks.pixels),)](

@@ -46,7 +46,7 @@ def naf_block_tail(
     expand_2CC: Tensor, expand_bias_2C: Tensor, project_CC: Tensor, project_bias_C: Tensor, eps: float,
 ) -> Tensor:  # fmt: skip
     """x and y channels_last, as the result; matrices of x's type; scale and biases float32."""
-    batch, channels, height, width = x_BCHW.shape
+    (batch, _, height, width), channels = x_BCHW.shape, weight_CC.shape[0]
     if padded(channels) > FUSED_CHANNELS:
         r = scaled_conv1x1(y_BCHW, x_BCHW, scale_BC, weight_CC, bias_C)
         return feed_forward(r, expand_2CC, expand_bias_2C, project_CC, project_bias_C, eps)

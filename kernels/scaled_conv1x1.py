@@ -122,7 +122,7 @@ def scaled_conv1x1(
     centre_BC: Tensor | None = None, shift_BC: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """x and residual channels_last, as the result; weight of x's type; all else float32. No centre, then no shift."""
-    batch, channels, height, width = x_BCHW.shape
+    (batch, _, height, width), channels = x_BCHW.shape, weight_CC.shape[0]
     out = torch.empty_like(x_BCHW)
     blocks = blocks_for("input", x_BCHW, channels)
     pixels = height * width
@@ -143,7 +143,7 @@ def scaled_conv1x1_backward(
 
     That of the residual is grad itself, that of centre is -scale times that of shift.
     """
-    batch, channels, height, width = x_BCHW.shape
+    (batch, _, height, width), channels = x_BCHW.shape, weight_CC.shape[0]
     pixels, centred = height * width, centre_BC is not None
     centre_BC = scale_BC if centre_BC is None else centre_BC
     shift_BC = scale_BC if shift_BC is None else shift_BC
@@ -167,4 +167,4 @@ def scaled_conv1x1_backward(
         BLOCK_N=blocks.columns, num_warps=blocks.warps, num_stages=1,
     )  # fmt: skip
     grad_scale, grad_shift = statistics_partial.sum(1).unbind(1)
-    return grad_x, grad_scale.contiguous(), grad_shift.contiguous(), weight_partial.sum(0), bias_partial.sum(0)
+    return grad_x, grad_scale.clone(), grad_shift.clone(), weight_partial.sum(0), bias_partial.sum(0)

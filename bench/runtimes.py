@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from depthsr import ops
 from depthsr.compiled import why_no_module
 
-HOW_TO_GET = "pip install 'depthsr[bench]'"
+HOW_TO_GET = "pip install '.[bench]'"
 
 Outputs = list[np.ndarray]
 

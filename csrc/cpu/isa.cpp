@@ -4,20 +4,45 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 namespace depthsr {
 
 namespace {
 
-const FusedKernels& best_kernels() {
+struct Candidate {
+  const FusedKernels& kernels;
+  bool runs_here;
+};
+
+// The fastest first.
+std::vector<Candidate> candidates() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    return AVX512_KERNELS;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2_KERNELS;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return {{AVX512_KERNELS, avx512}, {AVX2_KERNELS, avx2}, {PORTABLE_KERNELS, true}};
+#else
+  return {{PORTABLE_KERNELS, true}};
 #endif
-  return PORTABLE_KERNELS;
+}
+
+// The fastest that run here, or those that DEPTHSR_ISA names.
+const FusedKernels& chosen_kernels() {
+  const char* variable = std::getenv("DEPTHSR_ISA");
+  const std::string wanted = variable == nullptr ? "auto" : variable;
+  std::string names = "auto";
+  for (const auto& [kernels, runs_here] : candidates()) {
+    names += std::string(", ") + kernels.name;
+    if (wanted != "auto" && wanted != kernels.name) continue;
+    if (runs_here) return kernels;
+    if (wanted != "auto")
+      throw std::runtime_error("DEPTHSR_ISA is '" + wanted + "', but this processor lacks it; unset the variable.");
+  }
+  throw std::runtime_error("DEPTHSR_ISA is '" + wanted + "'; set it to one of " + names + ".");
 }
 
 struct Free {
@@ -32,7 +57,7 @@ struct Buffer {
 }  // namespace
 
 const FusedKernels& fused_kernels() {
-  static const FusedKernels& chosen = best_kernels();
+  static const FusedKernels& chosen = chosen_kernels();
   return chosen;
 }
 

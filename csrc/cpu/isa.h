@@ -49,7 +49,8 @@ extern const FusedKernels AVX2_KERNELS;
 extern const FusedKernels AVX512_KERNELS;
 #endif
 
-// The table for this processor.
+// The fastest table for this processor, or the one that DEPTHSR_ISA names, which is read once. Throws std::runtime_error
+// for a name that does not exist or that this processor cannot run.
 const FusedKernels& fused_kernels();
 
 // 64-byte aligned memory. Throws std::bad_alloc.

@@ -77,26 +77,16 @@ def channels_first(values_BHWC: Tensor) -> Tensor:
     return values_BHWC.permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize(
-    ("channels", "size", "offset"),
-    [
-        (4, (1, 1), 0),  # channels: part of a group of 32 bytes; of float32 half a group
-        (16, (7, 5), 0),  # one group of half precision, two of float32
-        (24, (17, 18), 0),  # the last group in part; more than one tile, forward and backward
-        (5, (16, 17), 0),  # odd: nothing is aligned
-        (16, (29, 13), 1),  # aligned to elements only
-    ],
-)
-def test_gated_depthwise(kernels, random_image, close, channels, size, offset, dtype):
-    x = random_image((2, 2 * channels, *size), dtype).permute(0, 2, 3, 1)
+def check_gated_depthwise(kernels, random_image, close, batch, channels, size, offset, dtype) -> None:
+    x = random_image((batch, 2 * channels, *size), dtype).permute(0, 2, 3, 1)
     weight = random_image((2 * channels, 1, 3, 3), seed=1)
     bias = random_image((2 * channels, 1, 1, 1), seed=2).flatten()
-    grad_out = random_image((2, channels, *size), dtype, seed=3).permute(0, 2, 3, 1)
-    grad_mean = random_image((2, channels, 1, 1), seed=4).flatten(1)
-    sizes = (2, *size, channels)
+    grad_out = random_image((batch, channels, *size), dtype, seed=3).permute(0, 2, 3, 1)
+    grad_mean = random_image((batch, channels, 1, 1), seed=4).flatten(1)
+    sizes = (batch, *size, channels)
 
     given_x, given_weight, given_bias = Guarded.holding(x, offset), Guarded.holding(weight), Guarded.holding(bias)
-    out, mean = Guarded(sizes, dtype, offset), Guarded((2, channels))
+    out, mean = Guarded(sizes, dtype, offset), Guarded((batch, channels))
     kernels.gated_depthwise(
         TYPE_NUMBERS[dtype],
         given_x.pointer,
@@ -122,6 +112,26 @@ def test_gated_depthwise(kernels, random_image, close, channels, size, offset, d
     close(channels_first(grad_x.values()), gradients[0], "gradient of x")
     close(grad_weight.values(), gradients[1], "gradient of weight")
     close(grad_bias.values(), gradients[2], "gradient of bias")
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "offset"),
+    [
+        (4, (1, 1), 0),  # channels: part of a group of 32 bytes; of float32 half a group
+        (16, (7, 5), 0),  # one group of half precision, two of float32
+        (24, (17, 18), 0),  # the last group in part; more than one tile, forward and backward
+        (5, (16, 17), 0),  # odd: nothing is aligned
+        (16, (29, 13), 1),  # aligned to elements only
+    ],
+)
+def test_gated_depthwise(kernels, random_image, close, channels, size, offset, dtype):
+    check_gated_depthwise(kernels, random_image, close, 2, channels, size, offset, dtype)
+
+
+def test_gated_depthwise_of_many_tiles(compiled_kernels, random_image, close):
+    """2580 tiles in the backward pass: a block sums over two of them, the last of a frame over one."""
+    compiled_kernels.run_backwards(ctypes.c_bool(False))
+    check_gated_depthwise(compiled_kernels, random_image, close, 86, 16, (25, 57), 0, torch.float32)
 
 
 @pytest.mark.parametrize("layouts", [(False, False), (True, True), (True, False)], ids=str)

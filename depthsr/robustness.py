@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Argument of degrade_ais -> (what it is called, the values it takes while the others keep the challenge's).
+#: Argument of degrade_ais -> (what it is called, the values it takes while the others keep the challenge's). Levels are
+#: rounded when they are read, which removes the challenge's own noise whole: it takes several times that to show.
 SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "noise": ("noise, times the challenge's", (0, 0.5, 1, 2, 3, 4)),
+    "noise": ("noise, times the challenge's", (0, 1, 2, 4, 8, 16)),
     "dropped_bits": ("dropped bits", (0, 1, 2, 3, 4, 5, 6)),
     "factor": ("scale", (2, 4, 8, 16)),
 }

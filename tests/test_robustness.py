@@ -60,7 +60,7 @@ def test_table_holds_the_curves(pairs: Path) -> None:
     curves = measure(pairs, ["nearest"], baselines=False, limit=1)
     lines = table(curves).splitlines()
     assert lines[0] == "RMSE (m) on 1 frames, split all, seed 0"
-    assert "| noise, times the challenge's | 0 | 0.5 | 1 | 2 | 3 | 4 |" in lines
+    assert "| noise, times the challenge's | 0 | 1 | 2 | 4 | 8 | 16 |" in lines
     for sweep in curves["sweeps"]:
         assert "| nearest | " + " | ".join(f"{rmse:.2f}" for rmse in sweep["rmse"]) + " |" in lines
 

@@ -97,8 +97,8 @@ def _triton() -> Implementation:
     if broken is None:
         from depthsr.ops import triton_ops
 
-        functions = {op: getattr(triton_ops, op) for op in ("layer_norm_2d", "simple_gate", "naf_block")}
-        limits = {"naf_block": triton_ops.why_not_naf_block}
+        ops = ("layer_norm_2d", "simple_gate", "gated_depthwise", "naf_block")
+        functions, limits = {op: getattr(triton_ops, op) for op in ops}, triton_ops.LIMITS
     return Implementation(
         name="triton",
         device="cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda",

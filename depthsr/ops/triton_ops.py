@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.library import triton_op
 
 from depthsr.kernels import feed_forward as feed_forward_kernels
+from depthsr.kernels import gated_depthwise as gated_depthwise_kernels
 from depthsr.kernels import layer_norm_2d as layer_norm_2d_kernels
 from depthsr.kernels import naf_block as naf_block_kernels
 from depthsr.kernels import scaled_conv1x1 as scaled_conv1x1_kernels
@@ -64,6 +65,41 @@ simple_gate.register_autograd(
 )
 
 
+# --- gated_depthwise -------------------------------------------------------------------------------------------
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _as_of_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """float32, as the kernels read vectors, after rounding to the type that it is to be used as."""
+    return weight.to(dtype).float().contiguous()
+
+
+@triton_op("depthsr::gated_depthwise_triton", mutates_args={})
+def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return gated_depthwise_kernels.gated_depthwise(
+        _channels_last(x), _as_of_type(weight, x.dtype), _as_of_type(bias, x.dtype)
+    )
+
+
+@triton_op("depthsr::gated_depthwise_triton_backward", mutates_args={})
+def _gated_depthwise_backward(
+    grad: Tensor, grad_mean: Tensor, x: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return gated_depthwise_kernels.gated_depthwise_backward(
+        _channels_last(grad), grad_mean.contiguous(), _channels_last(x), _as_of_type(weight, x.dtype),
+        _as_of_type(bias, x.dtype),
+    )  # fmt: skip
+
+
+gated_depthwise.register_autograd(
+    partial(registration.gated_depthwise_gradient, _gated_depthwise_backward),
+    setup_context=registration.gated_depthwise_setup,
+)
+
+
 # --- naf_block -------------------------------------------------------------------------------------------------
 
 _MATRICES = ("conv1", "conv3", "expand", "project")
@@ -77,10 +113,6 @@ def _in_the_kernels_types(parameters: NAFBlockParameters, dtype: torch.dtype) ->
             for name, tensor in zip(NAFBlockParameters._fields, parameters, strict=True)
         )
     )
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 @triton_op("depthsr::naf_block_triton", mutates_args={})
@@ -135,13 +167,19 @@ def naf_block_folded(x_BCHW: Tensor, parameters: NAFBlockParameters, eps: float 
     return _naf_block(x_BCHW, *parameters, eps)[0]
 
 
-def why_not_naf_block(x_BCHW: Tensor, *_weights: Tensor) -> str | None:
-    channels = x_BCHW.shape[1]
+def _why_not(op: str, x: Tensor, channels: int) -> str | None:
     if channels > MAX_CHANNELS:
-        return f"the triton kernels of naf_block take at most {MAX_CHANNELS} channels, and x has {channels}"
-    if x_BCHW.numel() == 0:
-        return "the triton kernels of naf_block take no empty tensors"
+        return f"the triton kernels of {op} take at most {MAX_CHANNELS} channels, not {channels}"
+    if x.numel() == 0:
+        return f"the triton kernels of {op} take no empty tensors"
     return None
+
+
+#: op -> what keeps its kernels from computing it on these tensors, or None.
+LIMITS = {
+    "naf_block": lambda x_BCHW, *_: _why_not("naf_block", x_BCHW, x_BCHW.shape[1]),
+    "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
+}
 
 
 # --- feed_forward ----------------------------------------------------------------------------------------------

@@ -137,6 +137,25 @@ def test_the_same_result_every_time(tiles, random_image, block_weights):
         assert torch.equal(a, b)
 
 
+def test_gated_depthwise_with_the_gradient_of_its_mean(tiles, random_image, close):
+    tiles(32)
+    x, grad, grad_mean = (random_image((2, c, 5, 7), seed=c) for c in (10, 5, 6))
+    weight, bias = random_image((10, 1, 3, 3), seed=1), random_image((1, 1, 1, 10), seed=2).flatten()
+
+    def loss(implementation, *leaves):
+        gated, mean = implementation(*leaves)
+        return (gated * grad).sum() + (mean * grad_mean[:, :5, 0, 0]).sum()
+
+    with ops.backend("triton"):
+        results = value_and_gradients(
+            lambda *leaves: loss(ops.gated_depthwise, *leaves), (x, weight, bias), torch.ones(())
+        )
+    tensors = tuple(tensor.double() for tensor in (x, weight, bias))
+    expected = value_and_gradients(lambda *leaves: loss(reference.gated_depthwise, *leaves), tensors, torch.ones(()))
+    for what, result, wanted in zip(("value", "x", "weight", "bias"), results, expected, strict=True):
+        close(result, wanted, what)
+
+
 def test_the_mean_of_a_gate_survives_float16_sums_that_overflow(tiles):
     tiles(2048)
     u = torch.full((1, 32, 63, 65), 12.0, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
@@ -226,7 +245,7 @@ def test_adain_of_large_mean_and_small_spread(tiles, random_image):
 
 def test_too_many_channels_are_named(random_image, block_weights):
     weights = block_weights(264)
-    with ops.backend("triton"), pytest.raises(RuntimeError, match="at most 256 channels, and x has 264"):
+    with ops.backend("triton"), pytest.raises(RuntimeError, match="naf_block take at most 256 channels, not 264"):
         ops.naf_block(random_image((1, 264, 1, 1)), weights)
 
 

@@ -157,8 +157,8 @@ def kernel_names() -> set[str]:
 #: Shared memory a program may have: 99 KiB of 100 on sm_86 and sm_89, 163 on sm_80 and sm_87, 227 on sm_90.
 SHARED_BYTES = 99 * 1024
 
-#: Every kernel on every architecture at one width, and where registers are short on the most common one. All of the
-#: block table was compiled once by hand with the same gate; that takes minutes.
+#: Every kernel on every architecture at one width, and at a wider one, where registers are short, on the tightest.
+#: All of the block table would take minutes.
 COMPILED = [(architecture, 32, torch.float16) for architecture in (86, 87, 89, 90)] + [(86, 128, torch.bfloat16)]
 
 

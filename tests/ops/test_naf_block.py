@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -246,9 +247,10 @@ torch.save([out.detach(), *torch.autograd.grad(out, leaves, grad)], sys.argv[2])
 """
 
 
-def run_with_instructions(name: str, *arguments: object) -> subprocess.CompletedProcess:
+def run_with_instructions(name: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess:
+    """OTHER_INSTRUCTIONS in `folder`: in a checkout Python would import the package from there, not the installed one."""
     command = [sys.executable, "-c", OTHER_INSTRUCTIONS, *map(str, arguments)]
-    return subprocess.run(command, env=os.environ | {"DEPTHSR_ISA": name}, capture_output=True, text=True)
+    return subprocess.run(command, env=os.environ | {"DEPTHSR_ISA": name}, cwd=folder, capture_output=True, text=True)
 
 
 @pytest.mark.usefixtures("native")
@@ -261,7 +263,7 @@ def test_the_portable_kernels(dtype, tmp_path, random_image, block_weights):
         block_weights(24),
     )
     torch.save([x, grad, *weights], tmp_path / "inputs.pt")
-    done = run_with_instructions("portable", tmp_path / "inputs.pt", tmp_path / "results.pt", EPS)
+    done = run_with_instructions("portable", tmp_path, tmp_path / "inputs.pt", tmp_path / "results.pt", EPS)
     assert done.returncode == 0, done.stderr
     assert_near(torch.load(tmp_path / "results.pt"), expected_in_float64(x, weights, grad))
 
@@ -269,5 +271,5 @@ def test_the_portable_kernels(dtype, tmp_path, random_image, block_weights):
 @pytest.mark.usefixtures("native")
 def test_instructions_that_do_not_exist(tmp_path, random_image, block_weights):
     torch.save([random_image((1, 8, 2, 2)), random_image((1, 8, 2, 2)), *block_weights(8)], tmp_path / "inputs.pt")
-    done = run_with_instructions("mmx", tmp_path / "inputs.pt", tmp_path / "results.pt", EPS)
+    done = run_with_instructions("mmx", tmp_path, tmp_path / "inputs.pt", tmp_path / "results.pt", EPS)
     assert "DEPTHSR_ISA is 'mmx'; set it to one of auto, " in done.stderr

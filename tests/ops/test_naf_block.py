@@ -248,7 +248,7 @@ torch.save([out.detach(), *torch.autograd.grad(out, leaves, grad)], sys.argv[2])
 
 
 def run_with_instructions(name: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess:
-    """OTHER_INSTRUCTIONS in `folder`: in a checkout Python would import the package from there, not the installed one."""
+    """OTHER_INSTRUCTIONS in `folder`: from a checkout Python would import that package, not the installed one."""
     command = [sys.executable, "-c", OTHER_INSTRUCTIONS, *map(str, arguments)]
     return subprocess.run(command, env=os.environ | {"DEPTHSR_ISA": name}, cwd=folder, capture_output=True, text=True)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
+import torch
 
 from depthsr.compiled import why_no_module
+from depthsr.config import ModelConfig
+from depthsr.models.network import DepthSR
 
 
 def _require(module: str) -> None:
@@ -42,3 +46,19 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def save_random_model(tmp_path_factory) -> Callable[[ModelConfig], str]:
+    """save_random_model(config): a folder with a network whose every weight is random, so that it changes its input."""
+
+    def save(config: ModelConfig) -> str:
+        torch.manual_seed(0)
+        model = DepthSR(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        folder = tmp_path_factory.mktemp("model")
+        model.save_pretrained(folder)
+        return str(folder)
+
+    return save

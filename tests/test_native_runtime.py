@@ -35,15 +35,8 @@ def frame(size=(48, 64), low=(12, 16), seed=0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def saved_model(native_module, tmp_path_factory) -> str:
-    """A folder with a small network whose every weight is random, so that it changes its input."""
-    torch.manual_seed(0)
-    model = DepthSR(SMALL)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    folder = tmp_path_factory.mktemp("model")
-    model.save_pretrained(folder)
-    return str(folder)
+def saved_model(native_module, save_random_model) -> str:
+    return save_random_model(SMALL)
 
 
 def assert_close(actual, expected, rtol):

@@ -1,7 +1,6 @@
 #include "isa.h"
 
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>

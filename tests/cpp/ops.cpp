@@ -80,8 +80,9 @@ Image image_of(const Case& given) {
   return {given.integer("batch"), given.integer("height"), given.integer("width"), given.integer("channels")};
 }
 
-NafBlockWeights naf_block_weights(const Case& given) {
-  const auto get = [&](const char* key) { return given.data<float>(key); };
+// NafBlockWeights or NafBlockGradients, each parameter from get(its name).
+template <typename Parameters, typename Get>
+Parameters by_name(Get get) {
   return {
       .norm1_weight = get("norm1_weight"),
       .norm1_bias = get("norm1_bias"),
@@ -102,6 +103,10 @@ NafBlockWeights naf_block_weights(const Case& given) {
       .beta = get("beta"),
       .gamma = get("gamma"),
   };
+}
+
+NafBlockWeights naf_block_weights(const Case& given) {
+  return by_name<NafBlockWeights>([&](const char* key) { return given.data<float>(key); });
 }
 
 // "out" from x into memory of its own, "in_place" onto x.
@@ -130,27 +135,7 @@ void naf_block(Run& run) {
 template <typename T>
 void naf_block_backward_of_type(Run& run) {
   const Case& given = run.given;
-  const auto get = [&](const char* key) { return run.output<float>(key); };
-  const NafBlockGradients gradients{
-      .norm1_weight = get("norm1_weight"),
-      .norm1_bias = get("norm1_bias"),
-      .conv1_weight = get("conv1_weight"),
-      .conv1_bias = get("conv1_bias"),
-      .conv2_weight = get("conv2_weight"),
-      .conv2_bias = get("conv2_bias"),
-      .attention_weight = get("attention_weight"),
-      .attention_bias = get("attention_bias"),
-      .conv3_weight = get("conv3_weight"),
-      .conv3_bias = get("conv3_bias"),
-      .norm2_weight = get("norm2_weight"),
-      .norm2_bias = get("norm2_bias"),
-      .conv4_weight = get("conv4_weight"),
-      .conv4_bias = get("conv4_bias"),
-      .conv5_weight = get("conv5_weight"),
-      .conv5_bias = get("conv5_bias"),
-      .beta = get("beta"),
-      .gamma = get("gamma"),
-  };
+  const auto gradients = by_name<NafBlockGradients>([&](const char* key) { return run.output<float>(key); });
   const auto compute = [&] {
     if constexpr (std::is_same_v<T, float>) return run.kernels.naf_block_backward;
     else return run.kernels.naf_block_backward_bf16;

@@ -1,7 +1,8 @@
-"""Random crops, flips and colour changes of an RGB-D frame. numpy only; the caller's generator draws everything."""
+"""Random changes of an RGB-D frame that leave it a plausible frame. The caller's generator draws everything."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 #: A crop must hold this share of pixels with a depth (the sky does not count), or another one is drawn.
@@ -40,3 +41,38 @@ def random_colour(rgb_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.2:
         rgb = rgb + np.float32(rng.uniform(0, 0.04)) * rng.standard_normal(rgb.shape, dtype=np.float32)
     return np.clip(rgb, 0, 1)
+
+
+def random_camera(rgb_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Float32 [0, 1] -> the same, now and then out of focus, a quarter of the time through JPEG of quality 30 to 95."""
+    if rng.random() < 0.1:
+        rgb_HW3 = cv2.GaussianBlur(rgb_HW3, (0, 0), rng.uniform(0.4, 1.2), borderType=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.25:
+        quality = int(rng.integers(30, 96))
+        bgr = np.rint(rgb_HW3[..., ::-1] * 255).astype(np.uint8)
+        _, file = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        rgb_HW3 = cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+    return rgb_HW3
+
+
+def random_depth_curve(depth_m_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same scene in another range: a smooth increasing curve of the depth. inf stays inf, NaN stays NaN.
+
+    The largest depth becomes 1 to 200 m (log-uniform) and the share of it that a pixel has is raised to a power of
+    0.6 to 1.6, so that what is near fills more or less of the range: a street's frame gets a room's depths.
+    """
+    known_m = depth_m_HW[np.isfinite(depth_m_HW) & (depth_m_HW > 0)]
+    if not known_m.size:
+        return depth_m_HW
+    power = np.exp(rng.uniform(-0.5, 0.5))
+    range_m = np.exp(rng.uniform(0, np.log(200)))
+    with np.errstate(invalid="ignore"):
+        return (range_m * np.maximum(depth_m_HW / known_m.max(), 0) ** power).astype(np.float32)
+
+
+def random_misalignment(depth_m_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The depth moved by up to a pixel each way against the RGB, as by a calibration that is slightly off."""
+    down, right = rng.integers(-1, 2, 2)
+    padded = np.pad(depth_m_HW, 1, mode="edge")
+    height, width = depth_m_HW.shape
+    return padded[1 + down : 1 + down + height, 1 + right : 1 + right + width]

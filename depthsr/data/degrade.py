@@ -1,4 +1,4 @@
-"""Degradation laws: from an exact depth map to what a poor sensor or a depth codec would deliver. Seeded, numpy only.
+"""Degradation laws: from an exact depth map to what a poor sensor or a depth codec would deliver. Seeded.
 
 Named protocols (`PROTOCOLS`) for evaluation, a random mixture (`random_degradation`) for training.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
+from depthsr.data.augment import random_depth_curve, random_misalignment
 from depthsr.data.resample import centre_sample, resample_masked
 from depthsr.types import SKY_FLOAT16, UserError
 
@@ -176,6 +178,15 @@ def add_noise(depth_m: np.ndarray, share: float | np.ndarray, rng: np.random.Gen
     return (depth_m * np.maximum(1 + share * noise, 0.01)).astype(np.float32)
 
 
+def blur(depth_m: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Gaussian mean of the valid pixels, float32; a pixel without a value (NaN) stays without."""
+    valid = np.isfinite(depth_m)
+    kernel = {"ksize": (0, 0), "sigmaX": sigma_px, "borderType": cv2.BORDER_REPLICATE}
+    total = cv2.GaussianBlur(np.where(valid, depth_m, 0).astype(np.float32), **kernel)
+    weight = cv2.GaussianBlur(valid.astype(np.float32), **kernel)
+    return np.where(valid, total / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
+
+
 def quantise(depth_m: np.ndarray, step_m: float) -> np.ndarray:
     """Middle of the level of `step_m` metres that each depth falls in (bits dropped, then read at the middle)."""
     return ((np.floor(depth_m / step_m) + 0.5) * step_m).astype(np.float32)
@@ -231,33 +242,46 @@ def _check(protocol: str) -> None:
 def random_degradation(depth_m: np.ndarray, recipe: str, rng: np.random.Generator) -> tuple[Degraded, np.ndarray]:
     """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on.
 
-    recipe "ais": the challenge law on randomly rescaled depth. "mixed": that law for two samples in five, else
+    recipe "ais": the challenge law on randomly rescaled depth. "mixed": two samples in five are of that law, every
+    third of them with other factors (×2 to ×16), dropped bits (0 to 5) and up to twice the noise; the others have
     factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the depth,
-    up to 5 of 8 bits dropped (told to the network or not), holes, or the ToF law, with the range known or not.
+    up to 5 of 8 bits dropped (told to the network or not), blur, holes, or the ToF law; every fourth of these has its
+    depths remapped (`random_depth_curve`), every eighth is a pixel off (`random_misalignment`).
     """
-    depth_m = depth_m * np.exp(rng.uniform(-0.7, 0.7))
     kind = "ais" if recipe == "ais" else rng.choice(["ais", "classical", "tof"], p=[0.4, 0.5, 0.1])
+    if kind != "ais" and rng.random() < 0.25:
+        depth_m = random_depth_curve(depth_m, rng)
+    else:
+        depth_m = depth_m * np.exp(rng.uniform(-0.7, 0.7))
     if kind == "ais":
-        levels = ais_levels(depth_m, rng)
-        return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, "ais"), clip_sky(depth_m)
+        return _random_ais(depth_m, rng, vary=recipe != "ais" and rng.random() < 0.35), clip_sky(depth_m)
+    measured_m = random_misalignment(depth_m, rng) if rng.random() < 0.125 else depth_m
     if kind == "tof":
-        low_m = tof(depth_m, rng.choice([2, 3, 4, 6, 8]), rng)
+        low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)
         return Degraded(low_m, low_m, TOF_STEP_M, None, "tof"), remove_sky(depth_m)
-    return _random_classical(depth_m, rng)
+    scored = clip_sky if rng.random() < 0.75 or not np.isfinite(remove_sky(depth_m)).any() else remove_sky
+    return _random_classical(scored(measured_m), rng), scored(depth_m)
 
 
-def _random_classical(depth_m: np.ndarray, rng: np.random.Generator) -> tuple[Degraded, np.ndarray]:
-    target_m = clip_sky(depth_m) if rng.random() < 0.75 else remove_sky(depth_m)
-    if not np.isfinite(target_m).any():
-        target_m = clip_sky(depth_m)
+def _random_ais(depth_m: np.ndarray, rng: np.random.Generator, *, vary: bool) -> Degraded:
+    factor, step_m, noise = AIS_FACTOR, AIS_STEP_M, 1.0
+    if vary:
+        factor, step_m, noise = int(rng.choice([2, 4, 8, 16])), 2.0 ** rng.integers(0, 6), rng.uniform(0, 2)
+    levels = ais_levels(depth_m, rng, factor=factor, step_m=step_m, noise=noise)
+    return Degraded(levels, dequantise_ais(levels, step_m), step_m, AIS_CLIP_M, "ais")
+
+
+def _random_classical(depth_m: np.ndarray, rng: np.random.Generator) -> Degraded:
     factor = rng.choice([4.0, 8.0, 16.0]) if rng.random() < 0.7 else 2.0 ** rng.uniform(0, 4)
     squeeze = 2.0 ** rng.uniform(-0.5, 0.5) if rng.random() < 0.2 else 1.0
-    height, width = target_m.shape
+    height, width = depth_m.shape
     size = (max(1, round(height / factor * squeeze)), max(1, round(width / factor / squeeze)))
     size = (min(size[0], height), min(size[1], width))
     sampling = rng.choice(["bicubic", "box", "centre"], p=[0.7, 0.15, 0.15])
-    low_m = centre_sample(target_m, size) if sampling == "centre" else resample_masked(target_m, size, sampling)
-    low_m = np.maximum(low_m, np.nanmin(target_m))
+    low_m = centre_sample(depth_m, size) if sampling == "centre" else resample_masked(depth_m, size, sampling)
+    low_m = np.maximum(low_m, np.nanmin(depth_m))
+    if rng.random() < 0.1:
+        low_m = blur(low_m, rng.uniform(0.3, 0.8))
     known_m = low_m[np.isfinite(low_m)]
     range_m = float(known_m.max()) if known_m.size else 1.0
     if rng.random() < 0.45:
@@ -271,4 +295,4 @@ def _random_classical(depth_m: np.ndarray, rng: np.random.Generator) -> tuple[De
         low_m = punch_holes(low_m, rng.uniform(0.02, 0.5), rng)
     told_step_m = step_m if rng.random() < 0.8 else 0.0
     max_depth_m = range_m if rng.random() < 0.2 else None
-    return Degraded(low_m, low_m, told_step_m, max_depth_m, "classical"), target_m
+    return Degraded(low_m, low_m, told_step_m, max_depth_m, "classical")

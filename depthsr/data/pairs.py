@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthsr.data.augment import random_colour, random_crop, random_flip
+from depthsr.data.augment import random_camera, random_colour, random_crop, random_flip
 from depthsr.data.dataset import FrameDataset
 from depthsr.data.degrade import Degraded, random_degradation
 
@@ -41,7 +41,7 @@ class TrainingPairs:
             rgb, depth_m = random_flip(*random_crop(rgb, depth_m, side, rng), rng)
             degraded, target_m = random_degradation(depth_m, self._recipe, rng)
             if np.isfinite(degraded.depth_m).any():  # a crop of nothing but sky has no measurement to learn from
-                return Sample(random_colour(rgb, rng), degraded, target_m)
+                return Sample(random_camera(random_colour(rgb, rng), rng), degraded, target_m)
 
     def _read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name in self._cache:

@@ -10,6 +10,7 @@ from depthsr.data.degrade import (
     PROTOCOLS,
     add_noise,
     ais_levels,
+    blur,
     clip_sky,
     degrade,
     degrade_ais,
@@ -156,6 +157,16 @@ def test_quantise_reads_the_middle_of_the_level():
     assert len(np.unique(levels)) == 20
 
 
+def test_blur_is_a_mean_of_what_is_valid():
+    rng = np.random.default_rng(0)
+    flat = np.full((20, 30), 7.0, np.float32)
+    flat[rng.random(flat.shape) < 0.3] = np.nan
+    np.testing.assert_allclose(blur(flat, 0.7), flat, rtol=1e-5)
+    # Away from the border white noise keeps of its variance the sum of the squared kernel, 1 / (4 π σ²) for a wide one.
+    noise = rng.standard_normal((200, 200)).astype(np.float32) + 10
+    assert blur(noise, 2.0)[10:-10, 10:-10].var() == pytest.approx(1 / (16 * np.pi), rel=0.1)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5])
 def test_holes_cover_their_share(share):
     holed = punch_holes(np.ones((60, 80), np.float32), share, np.random.default_rng(0))
@@ -213,3 +224,18 @@ def test_training_degradations_hold_what_they_promise(depth_m, recipe):
         assert measured.min() > 0
         assert np.nanmax(target_m) <= AIS_CLIP_M or poor.protocol != "ais"
     assert kinds == ({"ais"} if recipe == "ais" else {"ais", "classical", "tof"})
+
+
+def test_mixed_training_varies_the_challenge_law_and_ais_does_not(depth_m):
+    laws = {"ais": set(), "mixed": set()}
+    for recipe, seen in laws.items():
+        for seed in range(80):
+            poor, target_m = random_degradation(depth_m[:192, 200:392], recipe, np.random.default_rng(seed))
+            if poor.protocol == "ais":
+                seen.add((target_m.shape[0] // poor.depth_m.shape[0], poor.quantisation_step_m))
+                # Without noise a level's middle is within half a step of the sampled depth; noise moves levels.
+                sampled_m = centre_sample(target_m, poor.depth_m.shape)
+                assert np.median(np.abs(poor.depth_m - sampled_m)) <= max(poor.quantisation_step_m, 8)
+    assert laws["ais"] == {(8, 16.0)}
+    assert len(laws["mixed"]) > 8
+    assert (8, 16.0) in laws["mixed"]

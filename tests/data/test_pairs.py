@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthsr.data.augment import random_colour, random_crop, random_flip
+from depthsr.data.augment import (
+    random_camera,
+    random_colour,
+    random_crop,
+    random_depth_curve,
+    random_flip,
+    random_misalignment,
+)
 from depthsr.data.dataset import Frame
 from depthsr.data.pairs import TrainingPairs
 
@@ -68,3 +75,53 @@ def test_colour_stays_in_range_and_keeps_order():
         assert np.corrcoef(rgb.mean(2)[0], np.arange(256))[0, 1] > 0.8
         changed += not np.allclose(rgb, ramp / 255, atol=0.02)
     assert changed > 15
+
+
+def test_a_camera_blurs_and_compresses_but_keeps_the_picture():
+    rng = np.random.default_rng(0)
+    picture = np.repeat(np.repeat(rng.random((16, 24, 3), dtype=np.float32), 4, 0), 4, 1)
+    untouched = 0
+    for seed in range(60):
+        seen = random_camera(picture, np.random.default_rng(seed))
+        assert seen.dtype == np.float32
+        assert seen.min() >= 0
+        assert seen.max() <= 1
+        for channel in range(3):  # in their order: each correlates with its own and hardly with the others
+            assert np.corrcoef(seen[..., channel].ravel(), picture[..., channel].ravel())[0, 1] > 0.6
+            assert abs(np.corrcoef(seen[..., channel].ravel(), picture[..., channel - 1].ravel())[0, 1]) < 0.5
+        untouched += seen is picture
+    assert 25 < untouched < 55  # 0.9 · 0.75 of them
+
+
+def test_a_depth_curve_keeps_the_order_and_what_has_no_value():
+    depth_m = np.random.default_rng(0).uniform(2, 250, (20, 30)).astype(np.float32)
+    depth_m[0, :5], depth_m[1, :5] = np.inf, np.nan
+    known = np.isfinite(depth_m)
+    for seed in range(20):
+        curved_m = random_depth_curve(depth_m, np.random.default_rng(seed))
+        np.testing.assert_array_equal(np.isinf(curved_m), np.isinf(depth_m))
+        np.testing.assert_array_equal(np.isnan(curved_m), np.isnan(depth_m))
+        np.testing.assert_array_equal(np.argsort(curved_m[known]), np.argsort(depth_m[known]))
+        assert 1 <= curved_m[known].max() <= 200
+        nearer = known & (depth_m < 0.9 * depth_m[known].max())
+        power = np.log(curved_m[nearer] / curved_m[known].max()) / np.log(depth_m[nearer] / depth_m[known].max())
+        np.testing.assert_allclose(power, power[0], rtol=1e-3)
+        assert 0.6 < power[0] < 1.65
+    sky = np.full((4, 4), np.inf, np.float32)
+    assert random_depth_curve(sky, np.random.default_rng(0)) is sky
+
+
+def test_misalignment_moves_by_at_most_a_pixel():
+    depth_m = np.random.default_rng(0).uniform(1, 9, (12, 17)).astype(np.float32)
+    moves = set()
+    for seed in range(60):
+        moved_m = random_misalignment(depth_m, np.random.default_rng(seed))
+        found = [
+            (down, right)
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+            if np.array_equal(moved_m[1:-1, 1:-1], np.roll(depth_m, (-down, -right), (0, 1))[1:-1, 1:-1])
+        ]
+        assert len(found) == 1
+        moves.add(found[0])
+    assert len(moves) == 9

@@ -13,6 +13,8 @@ constexpr float kSigmaSpace = 0.7f;
 constexpr float kSigmaColour = 30.0f / 255.0f;
 constexpr float kFloor = 1e-4f;
 
+constexpr std::int64_t kGrain = 1 << 12;  // fine pixels a thread: below this a thread costs more than it saves
+
 }  // namespace
 
 CoarseNeighbours::CoarseNeighbours(std::int64_t coarse, std::int64_t fine) : nearest(fine) {
@@ -77,6 +79,37 @@ void JointBilateralRows::operator()(std::int64_t row, const std::array<const flo
     in.column_weight[k] = columns_.weights[k].data();
   }
   fused_kernels().joint_bilateral_row(in);
+}
+
+void joint_bilateral_upsample(const float* x, const float* guide, const float* coarse_guide, Upsampling shape,
+                              float* out, ParallelFor parallel_for) {
+  const CoarseNeighbours rows(shape.coarse_height, shape.height), columns(shape.coarse_width, shape.width);
+  const std::int64_t width = shape.width, pixels = shape.height * width;
+  const std::int64_t coarse_pixels = shape.coarse_height * shape.coarse_width;
+  parallel_for(shape.batch * shape.height, 1 + kGrain / width, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> planes(shape.channels_last ? 3 * width : 0);
+    while (begin < end) {
+      const std::int64_t sample = begin / shape.height;
+      const CoarseMap coarse{shape.coarse_height, shape.coarse_width, x + sample * coarse_pixels,
+                             coarse_guide + 3 * sample * coarse_pixels};
+      JointBilateralRows upsample(coarse, rows, columns);
+      for (const std::int64_t stop = std::min(end, (sample + 1) * shape.height); begin < stop; ++begin) {
+        const std::int64_t row = begin - sample * shape.height;
+        std::array<const float*, 3> guide_row;
+        for (int c = 0; c < 3; ++c) {
+          if (shape.channels_last) {
+            const float* in = guide + 3 * begin * width + c;
+            float* plane = planes.data() + c * width;
+            for (std::int64_t i = 0; i < width; ++i) plane[i] = in[3 * i];
+            guide_row[c] = plane;
+          } else {
+            guide_row[c] = guide + (3 * sample + c) * pixels + row * width;
+          }
+        }
+        upsample(row, guide_row, out + begin * width);
+      }
+    }
+  });
 }
 
 }  // namespace depthsr

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depthsr.models.guided_upsample import area_guide, joint_bilateral_upsample, neighbours, point_guide
+from depthsr.models.guided_upsample import area_guide, neighbours, point_guide
+from depthsr.ops import joint_bilateral_upsample
 
 #: Ways of upsampling the measurement, the first of Prior.candidates_BKHW, and how many candidates there are in all.
 UPSAMPLINGS = 3

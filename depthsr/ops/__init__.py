@@ -15,6 +15,7 @@ __all__ = [
     "adain_statistics",
     "backend",
     "gated_depthwise",
+    "joint_bilateral_upsample",
     "layer_norm_2d",
     "naf_block",
     "reference",
@@ -106,6 +107,19 @@ def sobel_l1_loss(
     return compute(pred_B1HW, target_B1HW, valid_B1HW, l1_weight, gradient_weight)
 
 
+def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor) -> Tensor:
+    batch, _, *size = x_B1hw.shape if x_B1hw.dim() == 4 else (0, 0, 0, 0)
+    for name, tensor, channels in (("x", x_B1hw, 1), ("guide", guide_B3HW, 3), ("coarse guide", guide_B3hw, 3)):
+        _check_image(name, tensor)
+        if tensor.shape[:2] != (batch, channels):
+            raise ValueError(f"{name} must be {batch}×{channels}×H×W, but has shape {tuple(tensor.shape)}")
+        if 0 in tensor.shape[2:]:
+            raise ValueError(f"{name} must have pixels, but has shape {tuple(tensor.shape)}")
+    if list(guide_B3hw.shape[2:]) != size:
+        raise ValueError(f"the coarse guide must have x's size {tuple(size)}, not {tuple(guide_B3hw.shape[2:])}")
+    return choose("joint_bilateral_upsample", x_B1hw, guide_B3HW, guide_B3hw)(x_B1hw, guide_B3HW, guide_B3hw)
+
+
 def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
     _check_image("x", x_BCHW)
     channels = x_BCHW.shape[1]
@@ -115,6 +129,9 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
     return choose("naf_block", x_BCHW, *weights)(x_BCHW, weights, eps)
 
 
-for _op in (adain, adain_statistics, gated_depthwise, layer_norm_2d, naf_block, simple_gate, sobel_l1_loss):
+for _op in (
+    adain, adain_statistics, gated_depthwise, joint_bilateral_upsample, layer_norm_2d, naf_block, simple_gate,
+    sobel_l1_loss,
+):  # fmt: skip
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

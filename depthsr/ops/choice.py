@@ -25,6 +25,7 @@ logger = logging.getLogger("depthsr.ops")
 
 OPS = (
     "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "sobel_l1_loss", "naf_block",
+    "joint_bilateral_upsample",
 )  # fmt: skip
 
 
@@ -65,6 +66,12 @@ def _why_no_native_naf_block(x_BCHW: Tensor, *weights: Tensor) -> str | None:
     return None if channels % 8 == 0 else f"the native naf_block takes a multiple of 8 channels, not {channels}"
 
 
+def _why_no_native_joint_bilateral(*tensors: Tensor) -> str | None:
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return "the native joint_bilateral_upsample has no gradient, and one of its inputs requires it"
+    return None
+
+
 NATIVE = Implementation(
     name="native",
     device="cpu",
@@ -72,12 +79,12 @@ NATIVE = Implementation(
     functions={
         **{
             op: getattr(torch.ops.depthsr, op).default
-            for op in ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
+            for op in ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "joint_bilateral_upsample")
         },
         "naf_block": registration.naf_block,
     },
     broken=why_no_module("_C_cpu"),
-    limits={"naf_block": _why_no_native_naf_block},
+    limits={"naf_block": _why_no_native_naf_block, "joint_bilateral_upsample": _why_no_native_joint_bilateral},
 )
 
 

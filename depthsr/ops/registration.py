@@ -40,6 +40,7 @@ SCHEMAS = {
         f"(Tensor grad, Tensor x, {_BLOCK_WEIGHTS}, float eps) -> "
         f"({', '.join(['Tensor'] * (1 + len(NAFBlockWeights._fields)))})"
     ),
+    "joint_bilateral_upsample": "(Tensor x, Tensor guide, Tensor coarse_guide) -> Tensor",
 }
 
 for _name, _schema in SCHEMAS.items():
@@ -250,6 +251,25 @@ def naf_block_gradient(backward, ctx, grad):
     grads = backward(grad, *ctx.saved_tensors, ctx.eps)
     return *(g.to(tensor.dtype) for g, tensor in zip(grads, ctx.saved_tensors, strict=True)), None
 
+
+# --- joint_bilateral_upsample ----------------------------------------------------------------------------------
+
+
+@torch.library.register_fake("depthsr::joint_bilateral_upsample")
+def _(x, guide, coarse_guide):
+    """Always contiguous: it has one channel."""
+    return x.new_empty((x.shape[0], 1, *guide.shape[2:]))
+
+
+def no_joint_bilateral_gradient(ctx, grad):
+    """It prepares a network's input, of which nobody asks a gradient; `choice` takes the reference where one does."""
+    raise NotImplementedError(
+        "torch.ops.depthsr.joint_bilateral_upsample has no gradient; "
+        "depthsr.ops.joint_bilateral_upsample has, by the reference implementation."
+    )
+
+
+torch.library.register_autograd("depthsr::joint_bilateral_upsample", no_joint_bilateral_gradient)
 
 # ---------------------------------------------------------------------------------------------------------------
 

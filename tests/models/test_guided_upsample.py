@@ -1,4 +1,4 @@
-"""Joint bilateral upsampling against its formula, pixel by pixel, and on what must come out whatever the weights."""
+"""Joint bilateral upsampling's reference against its formula, pixel by pixel, and its two guides."""
 
 from __future__ import annotations
 
@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from depthsr.data.resample import centre_sample
-from depthsr.models.guided_upsample import (
-    FLOOR,
-    SIGMA_COLOUR,
-    SIGMA_SPACE,
-    area_guide,
-    joint_bilateral_upsample,
-    point_guide,
-)
+from depthsr.models.guided_upsample import area_guide, point_guide
+from depthsr.ops.reference import FLOOR, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
 
 
 def by_the_formula(x_hw, guide_HW3, guide_hw3):

@@ -125,4 +125,16 @@ void naf_block_backward(const float* grad_out, const float* x, const NafBlockWei
 void naf_block_backward(const BFloat16* grad_out, const BFloat16* x, const NafBlockWeights& weights, float eps,
                         Image image, BFloat16* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for);
 
+// Sizes of joint bilateral upsampling, none but the batch 0. The guide has 3 × height × width per sample, or
+// height × width × 3 when channels_last; the coarse guide 3 × coarse_height × coarse_width.
+struct Upsampling {
+  std::int64_t batch;
+  std::int64_t coarse_height, coarse_width;
+  std::int64_t height, width;
+  bool channels_last;
+};
+
+void joint_bilateral_upsample(const float* x, const float* guide, const float* coarse_guide, Upsampling shape,
+                              float* out, ParallelFor parallel_for);
+
 }  // namespace depthsr

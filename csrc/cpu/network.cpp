@@ -98,11 +98,13 @@ UNetWeights unet_weights(const NetworkConfig& config, const Reader& read) {
   return w;
 }
 
-float largest_valid(const Frame& frame) {
+// As in depthsr/models/network.py.
+float largest_result_m(const Frame& frame) {
   float most = 0.0f;
   for (std::int64_t i = 0; i < frame.low_height * frame.low_width; ++i)
     if (frame.valid[i]) most = std::max(most, frame.depth_m[i]);
-  return most;
+  const float limit_m = 1.05f * most + 0.5f * frame.quantisation_step_m;
+  return frame.max_depth_m > 0 ? std::min(limit_m, frame.max_depth_m) : limit_m;
 }
 
 }  // namespace
@@ -140,7 +142,7 @@ void Network::infer(const Frame& frame, bool bfloat16, float* depth_m, float* er
       .nearest_column = prior.nearest_column.data(),
       .condition = {prior.condition[0], prior.condition[1]},
       .scale_m = prior.scale_m,
-      .limit_m = frame.max_depth_m > 0 ? frame.max_depth_m : 1.05f * largest_valid(frame),
+      .limit_m = largest_result_m(frame),
   };
   const FusedKernels& kernels = fused_kernels();
   (bfloat16 ? kernels.unet_bf16 : kernels.unet)(parts_->weights, parts_->packed.get(), input, depth_m, error_m,

@@ -156,19 +156,22 @@ class DepthSR(
 
         depth_m_B1hw         float32 metres, any h, w; anything where valid_B1hw (bool) is False.
         quantisation_step_m  metres between the measurement's levels; 0 = none or unknown.
-        max_depth_m          known range; the depth is clipped to [0, max_depth_m]. None: metric sensor, no known range,
-                             the depth is clipped to [0, 1.05 × the largest valid depth].
+        max_depth_m          known range; None: unknown.
+
+        No result is negative, beyond the known range, or more than 5 % and half a quantisation step beyond the largest
+        valid depth.
         """
         batch = rgb_B3HW.shape[0]
-        limit_m_B = depth_m_B1hw.new_full((batch,), max_depth_m or 0.0)
+        range_m_B = depth_m_B1hw.new_full((batch,), max_depth_m or 0.0)
         step_m_B = depth_m_B1hw.new_full((batch,), quantisation_step_m)
-        prior = make_prior(depth_m_B1hw, valid_B1hw, rgb_B3HW, step_m_B, limit_m_B)
+        prior = make_prior(depth_m_B1hw, valid_B1hw, rgb_B3HW, step_m_B, range_m_B)
         dtype = self.unet.relative_stem.weight.dtype
         with torch.autocast(rgb_B3HW.device.type, dtype=dtype, enabled=dtype != torch.float32):
             depth_B1HW, error_B1HW = self(rgb_B3HW, prior, relative_B1HW)
         scale_B111 = prior.scale_m_B[:, None, None, None]
-        if max_depth_m is None:
-            limit_m_B = 1.05 * torch.where(valid_B1hw, depth_m_B1hw, 0.0).flatten(1).amax(1)
+        limit_m_B = 1.05 * torch.where(valid_B1hw, depth_m_B1hw, 0.0).flatten(1).amax(1) + step_m_B / 2
+        if max_depth_m is not None:
+            limit_m_B = limit_m_B.clamp(max=max_depth_m)
         limit_B111 = limit_m_B[:, None, None, None]
         depth_m_B1HW = torch.minimum((depth_B1HW * scale_B111).clamp(min=0), limit_B111)
         return depth_m_B1HW, error_B1HW * scale_B111

@@ -336,7 +336,8 @@ def network(size: tuple[int, int], low: tuple[int, int], known_range: bool, dtyp
     inputs |= {"middle_blocks": 1, "decoder_blocks": torch.ones(3, dtype=torch.int64)}
     inputs["bfloat16"] = int(dtype == torch.bfloat16)
     scale_m = prior.scale_m_B.double()
-    limit_m = inputs["max_depth_m"] or 1.05 * inputs["depth_m"][inputs["valid"]].max().double()
+    limit_m = 1.05 * inputs["depth_m"][inputs["valid"]].max().double() + inputs["quantisation_step_m"] / 2
+    limit_m = min(limit_m, inputs["max_depth_m"] or limit_m)
 
     def results(depth: Tensor, error: Tensor) -> dict[str, Tensor]:
         return {

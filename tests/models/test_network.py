@@ -69,10 +69,19 @@ def test_any_size_and_factor_stays_inside_the_measured_range(tiny_edge, frame, s
     assert restored_m.max() <= 1.05 * depth_m[valid].max()
 
 
-def test_a_known_range_clips(tiny_edge, frame):
+@pytest.mark.parametrize("step_m", [0.0, 0.5])
+@pytest.mark.parametrize("max_depth_m", [None, 3.0, 100.0])
+def test_corrections_end_at_the_measured_and_the_known_range(tiny_edge, frame, step_m, max_depth_m):
     rgb, depth_m, valid = frame()
-    restored_m, _ = tiny_edge.infer(rgb, depth_m, valid, max_depth_m=3.0)
-    assert restored_m.max() == 3.0
+    measured_m = 1.05 * depth_m[valid].max().item() + step_m / 2
+    with torch.no_grad():
+        tiny_edge.unet.residual_head.bias.fill_(1000.0)
+    restored_m, _ = tiny_edge.infer(rgb, depth_m, valid, quantisation_step_m=step_m, max_depth_m=max_depth_m)
+    torch.testing.assert_close(restored_m, torch.full_like(restored_m, min(measured_m, max_depth_m or measured_m)))
+    with torch.no_grad():
+        tiny_edge.unet.residual_head.bias.fill_(-1000.0)
+    restored_m, _ = tiny_edge.infer(rgb, depth_m, valid, quantisation_step_m=step_m, max_depth_m=max_depth_m)
+    assert restored_m.max() == 0.0
 
 
 def test_samples_of_a_batch_do_not_see_each_other(tiny_edge, frame):

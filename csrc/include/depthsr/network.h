@@ -30,7 +30,7 @@ struct Frame {
   const bool* valid;
   std::int64_t low_height, low_width;
   float quantisation_step_m;
-  float max_depth_m;  // 0: unknown; the result is then clipped to 1.05 times the largest valid depth
+  float max_depth_m;  // known range; 0: unknown
 };
 
 class Network {

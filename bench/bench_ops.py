@@ -1,4 +1,4 @@
-"""Time of the four ops, forward and with their gradients: the reference beside every implementation of this machine.
+"""Time of the ops, forward and with their gradients: the reference beside every implementation of this machine.
 
     pytest bench/bench_ops.py --benchmark-group-by=group --benchmark-columns=min,median,rounds
 
@@ -14,7 +14,7 @@ import torch
 from depthsr import ops
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-OPS = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
+OPS = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "joint_bilateral_upsample")
 
 
 def arguments(op: str, layout: torch.memory_format, device: str) -> tuple[torch.Tensor, ...]:
@@ -30,6 +30,8 @@ def arguments(op: str, layout: torch.memory_format, device: str) -> tuple[torch.
         return (image(32),)
     if op == "adain":
         return image(16), image(16)
+    if op == "joint_bilateral_upsample":
+        return tuple(image(channels, *size).detach() for channels, *size in ((1, 60, 80), (3, 480, 640), (3, 60, 80)))
     return image(1, 480, 640), image(1, 480, 640).detach()
 
 
@@ -41,6 +43,8 @@ def arguments(op: str, layout: torch.memory_format, device: str) -> tuple[torch.
 def test_op(benchmark, op, backend, layout, direction, device):
     benchmark.group = f"{op}, {direction}, {str(layout).removeprefix('torch.')}, {device}"
     tensors = arguments(op, layout, device)
+    if direction == "with gradient" and not tensors[0].requires_grad:
+        pytest.skip(f"{op} prepares a network's input: nobody asks its gradient")
     function = getattr(ops, op)
 
     def forward() -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import os
 import subprocess
@@ -13,12 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import depthsr
 from depthsr import cli
 from depthsr.config import TrainConfig
 from depthsr.data.degrade import PROTOCOLS, degrade
+from depthsr.infer import PROTOCOLS as INPUT_PROTOCOLS
 from depthsr.infer import RUNTIMES, load
 from depthsr.io import DEPTH_FORMATS, read_depth, read_rgb, write_depth, write_picture
 
@@ -179,12 +179,13 @@ def test_eval_writes_what_it_is_asked_for(frames, capfd, monkeypatch):
 
 def test_train_mirrors_the_configuration(monkeypatch):
     """Every field of TrainConfig is an option with the same default, and arrives in the field of its name."""
-    parameters = inspect.signature(cli.train).parameters
+    options = {option.name: option for option in cli.train.params}
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
-    assert set(parameters) - {"resume"} == set(fields)
+    assert set(options) - {"resume"} == set(fields) == set(cli.TRAIN_HELP)
     for name, field in fields.items():
-        if field.default is not dataclasses.MISSING:
-            assert parameters[name].default == field.default, name
+        required = field.default is dataclasses.MISSING
+        assert options[name].required == required
+        assert required or options[name].default == field.default, name
 
     seen = {}
     monkeypatch.setattr("depthsr.train.train", lambda config, resume: seen.update(config=config, resume=resume))
@@ -205,9 +206,8 @@ def test_doctor_and_version_speak():
 
 
 def test_choices_are_those_of_the_library():
-    assert tuple(p.value for p in cli.Protocol) == PROTOCOLS
-    assert tuple(f.value for f in cli.DepthFormat) == DEPTH_FORMATS
-    assert tuple(r.value for r in cli.Runtime) == RUNTIMES
+    assert (cli.PROTOCOLS, cli.INPUT_PROTOCOLS) == (PROTOCOLS, INPUT_PROTOCOLS)
+    assert (cli.DEPTH_FORMATS, cli.RUNTIMES) == (DEPTH_FORMATS, RUNTIMES)
 
 
 def test_help_and_version_load_nothing_heavy():

@@ -8,7 +8,7 @@ import shlex
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from depthsr import cli, demo
 from depthsr.io import read_depth, read_rgb

@@ -31,18 +31,18 @@ MAY_IMPORT = {
 }
 #: Packages that no module of a part may import.
 FORBIDDEN_PACKAGES = {
-    "io": {"torch", "transformers", "typer"},
-    "metrics": {"torch", "transformers", "typer"},
-    "types": {"torch", "transformers", "cv2", "typer"},
-    "config": {"torch", "transformers", "cv2", "numpy", "typer"},
-    "compiled": {"torch", "transformers", "cv2", "numpy", "typer"},
-    "model_files": {"torch", "transformers", "cv2", "typer"},
-    "native": {"torch", "transformers", "cv2", "typer"},
-    "infer_files": {"torch", "transformers", "typer"},
-    "doctor": {"transformers", "cv2", "typer"},
-    "models": {"typer", "OpenEXR", "tqdm"},
-    "ops": {"transformers", "cv2", "typer"},
-    "kernels": {"transformers", "cv2", "typer"},
+    "io": {"torch", "transformers", "click"},
+    "metrics": {"torch", "transformers", "click"},
+    "types": {"torch", "transformers", "cv2", "click"},
+    "config": {"torch", "transformers", "cv2", "numpy", "click"},
+    "compiled": {"torch", "transformers", "cv2", "numpy", "click"},
+    "model_files": {"torch", "transformers", "cv2", "click"},
+    "native": {"torch", "transformers", "cv2", "click"},
+    "infer_files": {"torch", "transformers", "click"},
+    "doctor": {"transformers", "cv2", "click"},
+    "models": {"click", "OpenEXR", "tqdm"},
+    "ops": {"transformers", "cv2", "click"},
+    "kernels": {"transformers", "cv2", "click"},
 }
 
 

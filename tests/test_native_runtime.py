@@ -260,7 +260,7 @@ def test_native_imports_no_torch_where_there_is_one(saved_model, tmp_path):
 import sys, numpy as np, depthsr
 predictor = depthsr.load({saved_model!r}, runtime="native")
 assert predictor(np.full((9, 9, 3), 50, np.uint8), np.full((3, 3), 2.0)).depth_m.min() > 0
-heavy = {{"torch", "transformers", "typer", "tqdm", "OpenEXR"}} & set(sys.modules)
+heavy = {{"torch", "transformers", "click", "tqdm", "OpenEXR"}} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

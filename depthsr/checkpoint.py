@@ -10,32 +10,44 @@ import safetensors
 import safetensors.torch
 import torch
 
-from depthsr.config import PRESETS
+from depthsr.config import PRESETS, RELATIVE_SOURCES
 from depthsr.io.atomic import atomic_path
 from depthsr.model_files import CONFIG_FILE, WEIGHTS_FILE, corrupt_weights, model_folder, other_weights, read_config
-from depthsr.models.network import DepthSR
+from depthsr.models.network import DepthSR, build_what_the_state_has
 from depthsr.types import UserError
 
 
 def load_model(
     name_or_path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> DepthSR:
-    """A trained model in eval mode: "edge" (shipped), "base", or a folder saved by `save_model`.
+    """A trained model in eval mode: a preset whose weights ship, or a folder saved by `save_model`.
+
+    One that takes relative depth has Depth Anything only if its folder holds that network's weights.
 
     Raises UserError when there is no such model, or its files are corrupt or of another model.
     """
     return _read_folder(model_folder(name_or_path)).to(device=device, dtype=dtype).eval()
 
 
-def new_or_saved_model(name_or_path: str | Path) -> DepthSR:
-    """A preset with fresh weights (and Depth Anything's trained ones where it has any), or a saved folder's model."""
-    if name_or_path not in PRESETS:
-        return _read_folder(Path(name_or_path))
-    model = DepthSR(PRESETS[str(name_or_path)])
-    if model.depth_anything is not None:
-        from depthsr.models.depth_anything import load_hub_weights
+def new_or_saved_model(name_or_path: str | Path, relative: str = "network") -> DepthSR:
+    """A model to train: a preset with fresh weights, or a saved folder's model.
 
-        load_hub_weights(model.depth_anything)
+    relative  where a model that takes relative depth gets it: "network" gives it Depth Anything with the hub's trained
+              weights unless the folder holds its own; "simulated" leaves it without.
+
+    Raises UserError for another word, when the hub is needed and out of reach, and for "simulated" with a model that
+    takes none or brings a network of its own, which would then be neither used nor saved.
+    """
+    if relative not in RELATIVE_SOURCES:
+        raise UserError(f"there is no relative depth {relative!r}; choose one of {', '.join(RELATIVE_SOURCES)}.")
+    preset = PRESETS.get(str(name_or_path))
+    model = DepthSR(preset) if preset else _read_folder(Path(name_or_path))
+    if relative == "simulated" and not model.config.takes_relative:
+        raise UserError(f"{name_or_path} takes no relative depth; leave --relative out, or use a model such as base.")
+    if relative == "simulated" and model.depth_anything is not None:
+        raise UserError(f"{name_or_path} holds a Depth Anything network; train it with --relative network.")
+    if relative == "network" and model.config.takes_relative and model.depth_anything is None:
+        model.fetch_depth_anything()
     return model
 
 
@@ -45,6 +57,7 @@ def _read_folder(folder: Path) -> DepthSR:
         weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     except (safetensors.SafetensorError, OSError) as error:
         raise corrupt_weights(folder, error) from error
+    build_what_the_state_has(model, weights)
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
     if expected != found:
@@ -53,10 +66,13 @@ def _read_folder(folder: Path) -> DepthSR:
     return model
 
 
-def save_model(model: DepthSR, folder: Path) -> None:
-    """config.json + model.safetensors (float32 as trained), each written under a temporary name and renamed."""
+def save_model(model: DepthSR, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """config.json + model.safetensors, each written under a temporary name and renamed.
+
+    dtype  of the stored weights: float16 halves the file, and they are read back as float32.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(folder / WEIGHTS_FILE) as path:
         safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
     write_json(folder / CONFIG_FILE, model.config.to_dict())

@@ -32,6 +32,7 @@ TRAIN_HELP = {
     "data": "Folder of training pairs; its layout is detected.",
     "out": "Folder for checkpoints, metrics and weights.",
     "preset": "edge, base, or the folder of a saved model.",
+    "relative": "Of base: network (Depth Anything, trained too) or simulated from the true depth.",
     "recipe": "Degradations: mixed (all) or ais.",
     "validation": "scene, or last100 (the published recipe).",
     "steps": "Optimisation steps.",

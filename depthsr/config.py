@@ -121,13 +121,14 @@ EDGE = ModelConfig(
     decoder_blocks=(1, 1, 3),
 )
 
+# The widths of edge, so that its training can start from edge's weights, and depth where it costs least.
 BASE = ModelConfig(
     name="base",
-    widths=(24, 48, 96, 192),
-    relative_blocks=(1, 1, 2, 4),
-    depth_blocks=(1, 1, 2, 4),
-    middle_blocks=4,
-    decoder_blocks=(2, 1, 1),
+    widths=(16, 32, 64, 128),
+    relative_blocks=(1, 1, 2, 8),
+    depth_blocks=(1, 1, 2, 8),
+    middle_blocks=8,
+    decoder_blocks=(2, 2, 3),
     depth_anything=DepthAnythingConfig(),
 )
 
@@ -135,6 +136,9 @@ PRESETS = {"edge": EDGE, "base": BASE}
 
 
 # --- training --------------------------------------------------------------------------------------------------
+
+#: Where a model that takes relative depth gets it: Depth Anything, or simulated from exact depth.
+RELATIVE_SOURCES = ("network", "simulated")
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ class TrainConfig:
     data              folder of training pairs (rgbd-game, pairs, MVS-Synth or challenge layout; detected).
     out               folder for checkpoint.pt, metrics.jsonl, TensorBoard events and model.safetensors.
     preset            model preset or folder of a saved model to start from.
+    relative          for a preset that takes relative depth: "network" runs and trains Depth Anything, fetched from the
+                      hub; "simulated" makes it from the exact depth (depthsr.data.relative) and trains the U-Net alone.
     recipe            degradation mix: "mixed" (all of them) or "ais" (the challenge law only).
     validation        "scene" (the layout's own scene split) or "last100" (the published recipe).
     steps, batch, crop     optimisation steps, samples a step on each process, crop side in pixels (multiple of 16).
@@ -161,6 +167,7 @@ class TrainConfig:
     data: str
     out: str
     preset: str = "edge"
+    relative: str = "network"
     recipe: str = "mixed"
     validation: str = "scene"
     steps: int = 20000

@@ -28,6 +28,9 @@ class NetworkRestorer:
         return self.model.config.takes_relative
 
     def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
+        if relative_HW is None and self.takes_relative and self.model.depth_anything is None:
+            # Not when the model is loaded: who brings relative depth needs neither the hub nor the network's memory.
+            self.model.fetch_depth_anything()
         valid_hw = np.isfinite(depth_m_hw)
         depth_m_B1HW, error_m_B1HW = self.model.infer(
             torch.from_numpy(rgb_HW3).permute(2, 0, 1)[None].to(self.device),
@@ -46,7 +49,7 @@ class NetworkRestorer:
         """The user's relative depth, scaled per frame as the network's own is."""
         if relative_HW is None:
             return None
-        from depthsr.models.depth_anything import normalise_relative
+        from depthsr.models.relative import normalise_relative
 
         return normalise_relative(self._tensor(relative_HW))
 

@@ -28,6 +28,7 @@ from depthsr.config import TrainConfig
 from depthsr.data.degrade import degrade, ground_truth
 from depthsr.data.layouts import FrameDataset, open_dataset
 from depthsr.data.pairs import Sample, TrainingPairs
+from depthsr.data.relative import simulated_relative_depth
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
 from depthsr.models.prior import Prior, make_prior
@@ -54,12 +55,14 @@ class Batch(NamedTuple):
     prior: Prior
     target_B1HW: Tensor
     valid_B1HW: Tensor
+    relative_B1HW: Tensor | None = None
 
     def to(self, device: torch.device, channels_last: bool) -> Batch:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         rgb = self.rgb_B3HW.to(device, non_blocking=True, memory_format=layout)
         prior = Prior(*(plane.to(device, non_blocking=True) for plane in self.prior))
-        return Batch(rgb, prior, self.target_B1HW.to(device), self.valid_B1HW.to(device))
+        relative = None if self.relative_B1HW is None else self.relative_B1HW.to(device, non_blocking=True)
+        return Batch(rgb, prior, self.target_B1HW.to(device), self.valid_B1HW.to(device), relative)
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -78,9 +81,10 @@ def collate(samples: list[Sample]) -> Batch:
         priors.append(prior)
         targets.append(torch.from_numpy(sample.target_m_HW)[None, None].float() / prior.scale_m_B)
     target = torch.cat(targets)
-    return Batch(
-        rgb, Prior(*(torch.cat(planes) for planes in zip(*priors, strict=True))), target, torch.isfinite(target)
-    )
+    prior = Prior(*(torch.cat(planes) for planes in zip(*priors, strict=True)))
+    maps = [sample.relative_HW for sample in samples if sample.relative_HW is not None]
+    relative = torch.from_numpy(np.stack(maps))[:, None] if maps else None
+    return Batch(rgb, prior, target, torch.isfinite(target), relative)
 
 
 class StepKeys:
@@ -165,7 +169,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     torch.manual_seed(config.seed)
     dataset = open_dataset(config.data)
     train_names, validation_names = split_names(dataset, config.validation)
-    model = checkpoint.new_or_saved_model(config.preset).to(device)
+    model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
@@ -186,7 +190,12 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     if world > 1:
         step_model = nn.parallel.DistributedDataParallel(step_model, find_unused_parameters=False)
     pairs = TrainingPairs(
-        dataset, train_names, recipe=config.recipe, seed=config.seed, cache_frames=config.cache_frames
+        dataset,
+        train_names,
+        recipe=config.recipe,
+        seed=config.seed,
+        cache_frames=config.cache_frames,
+        relative=config.relative == "simulated",
     )
     loader = DataLoader(
         pairs,
@@ -215,7 +224,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     for step, batch in zip(range(first_step, config.steps), loader, strict=True):
         batch = batch.to(device, config.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            depth, error = step_model(batch.rgb_B3HW, batch.prior)
+            depth, error = step_model(batch.rgb_B3HW, batch.prior, batch.relative_B1HW)
         # Every term of the loss is linear in the depths, so weights of samples are factors on their depths.
         weight = balance(batch) if config.balance else torch.ones_like(batch.prior.scale_m_B[:, None, None, None])
         loss, parts = restoration_loss(
@@ -236,7 +245,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
             continue
         journal.add(done, {**parts, "gradient_norm": norm}, scheduler.get_last_lr()[0])
         if done % config.validate_steps == 0 or done == config.steps:
-            journal.write(done, validate(average.module, dataset, validation_names, device))
+            journal.write(done, validate(average.module, dataset, validation_names, device, config.relative))
         if done == config.steps or time.monotonic() - last_saved_s > 60 * config.checkpoint_minutes:
             save(done)
             last_saved_s = time.monotonic()
@@ -249,8 +258,10 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     return out / "model"
 
 
-def validate(model: DepthSR, dataset: FrameDataset, names: list[str], device: torch.device) -> dict[str, float]:
-    """Mean RMSE and MAE in metres of a few validation frames under the challenge law."""
+def validate(
+    model: DepthSR, dataset: FrameDataset, names: list[str], device: torch.device, relative: str
+) -> dict[str, float]:
+    """Mean RMSE and MAE in metres of a few validation frames under the challenge law; relative: RELATIVE_SOURCES."""
     model.eval()
     squared, absolute = [], []
     chosen = names[:: max(1, len(names) // VALIDATION_FRAMES)][:VALIDATION_FRAMES]
@@ -259,10 +270,15 @@ def validate(model: DepthSR, dataset: FrameDataset, names: list[str], device: to
         poor = degrade(frame.depth_m, "ais", seed=number)
         rgb = torch.from_numpy(frame.rgb).permute(2, 0, 1)[None].to(device, torch.float32) / 255
         depth_m = torch.from_numpy(poor.depth_m)[None, None].to(device)
+        relative_B1HW = None
+        if relative == "simulated":
+            simulated = simulated_relative_depth(frame.depth_m, np.random.default_rng(number), rgb_HW3=frame.rgb)
+            relative_B1HW = torch.from_numpy(simulated)[None, None].to(device)
         restored_m, _ = model.infer(
             rgb,
             depth_m,
             torch.isfinite(depth_m),
+            relative_B1HW=relative_B1HW,
             quantisation_step_m=poor.quantisation_step_m,
             max_depth_m=poor.max_depth_m,
         )

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 #: Largest float16; the challenge and MVS-Synth write the sky with it.
 SKY_FLOAT16 = 65504.0
 
+#: Relative depth is inverse depth up to scale and offset: these quantiles of a frame are mapped to 0 (far) and 1
+#: (near), and what lies beyond is clipped at these limits.
+RELATIVE_QUANTILES = (0.02, 0.98)
+RELATIVE_LIMITS = (-0.5, 1.5)
+
 
 class UserError(ValueError):
     """A mistake in what the user gave. The message is one sentence: what is wrong, where, what to do.

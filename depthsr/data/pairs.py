@@ -10,26 +10,44 @@ import numpy as np
 from depthsr.data.augment import random_camera, random_colour, random_crop, random_flip
 from depthsr.data.dataset import FrameDataset
 from depthsr.data.degrade import Degraded, random_degradation
+from depthsr.data.relative import simulated_relative_depth
+from depthsr.types import SKY_FLOAT16
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample. rgb_HW3 float32 [0, 1]; target_m_HW float32 metres, NaN = not trained on."""
+    """One training sample.
+
+    rgb_HW3      float32 [0, 1].
+    target_m_HW  float32 metres, NaN = not trained on.
+    relative_HW  simulated relative depth (depthsr.data.relative); None: none is wanted.
+    """
 
     rgb_HW3: np.ndarray
     degraded: Degraded
     target_m_HW: np.ndarray
+    relative_HW: np.ndarray | None = None
 
 
 class TrainingPairs:
     """Indexed by (step, rank, slot): the same key gives the same sample on every machine and after every restart."""
 
-    def __init__(self, dataset: FrameDataset, names: list[str], *, recipe: str, seed: int, cache_frames: int) -> None:
+    def __init__(
+        self,
+        dataset: FrameDataset,
+        names: list[str],
+        *,
+        recipe: str,
+        seed: int,
+        cache_frames: int,
+        relative: bool = False,
+    ) -> None:
         self._dataset = dataset
         self._names = names
         self._recipe = recipe
         self._seed = seed
         self._cache_frames = cache_frames
+        self._relative = relative
         self._cache: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
     def __getitem__(self, key: tuple[int, int, int, int]) -> Sample:
@@ -38,10 +56,20 @@ class TrainingPairs:
         rng = np.random.default_rng([self._seed, step, rank, slot])
         while True:
             rgb, depth_m = self._read(self._names[rng.integers(len(self._names))])
+            frame_side_px = min(depth_m.shape)
             rgb, depth_m = random_flip(*random_crop(rgb, depth_m, side, rng), rng)
             degraded, target_m = random_degradation(depth_m, self._recipe, rng)
             if np.isfinite(degraded.depth_m).any():  # a crop of nothing but sky has no measurement to learn from
-                return Sample(random_camera(random_colour(rgb, rng), rng), degraded, target_m)
+                rgb = random_camera(random_colour(rgb, rng), rng)
+                relative = self._relative_depth(rgb, depth_m, target_m, frame_side_px, rng) if self._relative else None
+                return Sample(rgb, degraded, target_m, relative)
+
+    def _relative_depth(
+        self, rgb: np.ndarray, depth_m: np.ndarray, target_m: np.ndarray, side_px: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Of the target, whose depths may be remapped; the sky, which a target may leave out, is there as well."""
+        scene_m = np.where(depth_m >= SKY_FLOAT16, np.inf, target_m)
+        return simulated_relative_depth(scene_m, rng, rgb_HW3=rgb, frame_side_px=side_px)
 
     def _read(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name in self._cache:

@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from depthsr.config import DepthAnythingConfig
+from depthsr.models.relative import normalise_relative
 from depthsr.types import UserError
 
 #: The network's input normalisation (ImageNet).
@@ -19,9 +20,6 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 PATCH_PX = 14
-
-#: Its raw output is affine-invariant inverse depth: these quantiles of the frame are mapped to 0 and 1.
-QUANTILES = (0.02, 0.98)
 
 
 class DepthAnything(nn.Module):
@@ -46,15 +44,6 @@ class DepthAnything(nn.Module):
         return normalise_relative(F.interpolate(raw_BHW[:, None].float(), size=(height, width), mode="bilinear"))
 
 
-def normalise_relative(relative_B1HW: Tensor) -> Tensor:
-    """Affine-invariant inverse depth -> [0, 1] between QUANTILES of each frame, clipped a little beyond."""
-    ordered_BN = relative_B1HW.flatten(1).sort(1).values
-    last = ordered_BN.shape[1] - 1
-    low_B, high_B = (ordered_BN[:, round(last * q)] for q in QUANTILES)
-    span_B111 = (high_B - low_B).clamp(min=1e-6)[:, None, None, None]
-    return ((relative_B1HW - low_B[:, None, None, None]) / span_B111).clamp(-0.5, 1.5)
-
-
 def load_hub_weights(module: DepthAnything) -> None:
     """Fetch the trained weights at the pinned revision. Raises UserError when the hub cannot be reached."""
     config = module.config
@@ -64,7 +53,8 @@ def load_hub_weights(module: DepthAnything) -> None:
         raise UserError(
             f"the Depth Anything weights {config.hub_id} (revision {config.revision}) could not be fetched "
             f"({str(error).splitlines()[0]}); "
-            "connect to huggingface.co, fill the hub cache, or use the model 'edge', which needs none."
+            "connect to huggingface.co, fill the hub cache, give relative depth of your own, or use the model 'edge', "
+            "which needs none."
         ) from error
     module.network.load_state_dict(trained.state_dict())
 

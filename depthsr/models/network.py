@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from depthsr.config import ModelConfig
 from depthsr.models.blocks import AdaINFusion, blocks, down, up
 from depthsr.models.prior import CANDIDATES, UPSAMPLINGS, Prior, make_prior
+from depthsr.types import UserError
 
 #: Depth channels the depth path sees beside RGB: upsamplings, logarithm of the first, ambiguity, validity.
 DEPTH_CHANNELS = UPSAMPLINGS + 3
@@ -98,7 +99,8 @@ class DepthSR(
     """RGB + poor depth -> sharp metric depth.
 
     `infer` takes metres at any size; `forward` takes a Prior already made, for training, compilation and export.
-    With a preset that uses relative depth, `forward` runs Depth Anything itself unless `relative_B1HW` is given.
+    A new model of a configuration that takes relative depth has no network for it yet and wants `relative_B1HW`;
+    `fetch_depth_anything` gives it one, and so does loading a state that has weights for it.
     `config` may also be the dictionary that `save_pretrained` writes and `from_pretrained` reads.
     """
 
@@ -108,16 +110,34 @@ class DepthSR(
         self.config = config
         self.unet = UNet(config)
         self.depth_anything: nn.Module | None = None
-        if config.depth_anything is not None:
-            from depthsr.models.depth_anything import DepthAnything
+        self.register_load_state_dict_pre_hook(build_what_the_state_has)
 
-            self.depth_anything = DepthAnything(config.depth_anything)
+    def add_depth_anything(self) -> None:
+        """Build the relative-depth network, its weights fresh. For configurations that take relative depth."""
+        from depthsr.models.depth_anything import DepthAnything
+
+        assert self.config.depth_anything is not None
+        self.depth_anything = self._beside_unet(DepthAnything(self.config.depth_anything))
+
+    def fetch_depth_anything(self) -> None:
+        """Build it with the hub's trained weights. Raises UserError when they are out of reach."""
+        from depthsr.models.depth_anything import DepthAnything, load_hub_weights
+
+        assert self.config.depth_anything is not None
+        network = DepthAnything(self.config.depth_anything)
+        load_hub_weights(network)
+        self.depth_anything = self._beside_unet(network)
+
+    def _beside_unet(self, network: nn.Module) -> nn.Module:
+        weight = self.unet.relative_stem.weight
+        return network.to(weight.device, weight.dtype).train(self.training)
 
     def forward(self, rgb_B3HW: Tensor, prior: Prior, relative_B1HW: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Depth and its expected absolute error, both B×1×H×W in units of prior.scale_m_B.
 
         rgb_B3HW       [0, 1], any H, W >= 1.
-        relative_B1HW  relative depth of the RGB in [0, 1], 1 = near; only for presets that take it.
+        relative_B1HW  depthsr.models.relative.normalise_relative of the RGB's relative depth, for configurations that
+                       take it; None: Depth Anything makes it. Raises UserError where the model has neither.
         """
         height, width = rgb_B3HW.shape[-2:]
         guide = (rgb_B3HW - 0.5) * 2
@@ -132,7 +152,9 @@ class DepthSR(
             ],
             1,
         )
-        if self.depth_anything is not None:
+        if self.config.takes_relative:
+            if relative_B1HW is None and self.depth_anything is None:
+                raise UserError("this model needs relative depth; give it, or call fetch_depth_anything() once.")
             if relative_B1HW is None:
                 relative_B1HW = self.depth_anything(rgb_B3HW)
             guide = torch.cat([relative_B1HW, guide], 1)
@@ -175,6 +197,13 @@ class DepthSR(
         limit_B111 = limit_m_B[:, None, None, None]
         depth_m_B1HW = torch.minimum((depth_B1HW * scale_B111).clamp(min=0), limit_B111)
         return depth_m_B1HW, error_B1HW * scale_B111
+
+
+def build_what_the_state_has(model: DepthSR, state: dict[str, Tensor], prefix: str = "", *_: object) -> None:
+    """Give the model a Depth Anything where the state has weights for one; load_state_dict does this first."""
+    has_depth_anything = any(name.startswith(f"{prefix}depth_anything.") for name in state)
+    if has_depth_anything and model.depth_anything is None and model.config.takes_relative:
+        model.add_depth_anything()
 
 
 def _pad(x_BCHW: Tensor) -> Tensor:

@@ -39,7 +39,10 @@ TINY_BASE = dataclasses.replace(BASE, name="tiny-base", depth_anything=TINY_DEPT
 def random_model():
     def make(config: ModelConfig, seed: int = 0) -> DepthSR:
         torch.manual_seed(seed)
-        model = DepthSR(config).eval()
+        model = DepthSR(config)
+        if config.takes_relative:
+            model.add_depth_anything()
+        model.eval()
         with torch.no_grad():
             for parameter in model.unet.parameters():
                 parameter.add_(0.03 * torch.randn_like(parameter))

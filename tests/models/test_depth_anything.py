@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from depthsr.config import BASE, DepthAnythingConfig
-from depthsr.models.depth_anything import DepthAnything, load_hub_weights, normalise_relative
+from depthsr.models.depth_anything import DepthAnything, load_hub_weights
+from depthsr.models.network import DepthSR
+from depthsr.models.relative import normalise_relative
 from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,6 +50,33 @@ def test_both_parts_of_base_learn(tiny_base, frame, prior_of):
     depth.square().mean().backward()
     assert tiny_base.depth_anything.network.head.conv1.weight.grad.abs().sum() > 0
     assert tiny_base.unet.relative_stem.weight.grad.abs().sum() > 0
+
+
+def test_a_new_base_wants_relative_depth_and_can_fetch_its_network(tiny_base, frame, monkeypatch):
+    rgb, depth_m, valid = frame()
+    relative = tiny_base.depth_anything(rgb)
+    expected, _ = tiny_base.infer(rgb, depth_m, valid)
+    model = DepthSR(tiny_base.config).eval()
+    model.unet.load_state_dict(tiny_base.unet.state_dict())
+    given, _ = model.infer(rgb, depth_m, valid, relative_B1HW=relative)
+    torch.testing.assert_close(given, expected)
+    with pytest.raises(UserError, match="fetch_depth_anything"):
+        model.infer(rgb, depth_m, valid)
+    monkeypatch.setattr(
+        "transformers.DepthAnythingForDepthEstimation.from_pretrained",
+        lambda hub_id, revision: tiny_base.depth_anything.network,
+    )
+    model.fetch_depth_anything()
+    own, _ = model.infer(rgb, depth_m, valid)
+    torch.testing.assert_close(own, expected)
+
+
+def test_a_state_brings_the_network_it_has_weights_for(tiny_base, frame):
+    model = DepthSR(tiny_base.config)
+    assert model.depth_anything is None
+    model.load_state_dict(tiny_base.state_dict())
+    rgb, depth_m, valid = frame()
+    torch.testing.assert_close(model.eval().infer(rgb, depth_m, valid), tiny_base.infer(rgb, depth_m, valid))
 
 
 def test_unreachable_weights_are_a_users_sentence(tiny_base, monkeypatch):

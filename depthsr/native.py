@@ -58,15 +58,16 @@ def load_restorer(name_or_path: str, device: str, dtype: str) -> NativeRestorer:
         )
     if threads := config.threads():
         _native.set_threads(threads)
-    has_fast_bf16 = "bf16" in instruction_set()
     weights = {name: rounded(values, dtype) for name, values in _read_weights(folder).items()}
     try:
         network = _native.Network(json.dumps(model_config.to_dict()), weights)
     except ValueError as error:
         raise other_weights(folder, str(error)) from error
-    if dtype in ("fp16", "bf16") and not has_fast_bf16:
-        log.info("%s weights, computed in fp32: this CPU has no fast half-precision arithmetic.", dtype)
-    return NativeRestorer(network, bf16=dtype in ("fp16", "bf16") and has_fast_bf16)
+    bf16 = dtype in ("fp16", "bf16")
+    if bf16:
+        multiplied = "multiplied" if "bf16" in instruction_set() else "multiplied in float32, as this CPU does it fastest"
+        log.info("%s weights; activations are stored in bfloat16 and %s.", dtype, multiplied)
+    return NativeRestorer(network, bf16)
 
 
 def rounded(weight: np.ndarray, dtype: str) -> np.ndarray:

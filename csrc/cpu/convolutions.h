@@ -8,9 +8,10 @@
 namespace depthsr::DEPTHSR_ISA {
 
 // A convolution packed for gemm, with its biases.
+template <typename O = float>
 struct PackedConv {
   std::int64_t inputs, outputs;  // channels
-  const float* weights;
+  const O* weights;
   const float* bias;
 };
 
@@ -24,12 +25,18 @@ struct Arena {
     used += round_up(floats, 16);
     return here;
   }
+
+  template <typename O>
+  O* take_operands(std::int64_t count) {
+    return reinterpret_cast<O*>(take(floats_of<O>(count)));
+  }
 };
 
 // A k×k convolution of torch's layout, outputs × inputs × k × k; packed inputs in the order row, column, channel.
-DEPTHSR_INLINE PackedConv pack_conv(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs, std::int64_t k,
-                                    Arena& arena) {
-  float* packed = arena.take(packed_size(outputs, k * k * inputs));
+template <typename O>
+DEPTHSR_INLINE PackedConv<O> pack_conv(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs,
+                                       std::int64_t k, Arena& arena) {
+  O* packed = arena.take_operands<O>(packed_size(outputs, k * k * inputs));
   float* bias = arena.take(round_up(outputs, PANEL));
   if (arena.base) {
     pack(outputs, k * k * inputs, packed, [&](std::int64_t n, std::int64_t at) {
@@ -43,8 +50,10 @@ DEPTHSR_INLINE PackedConv pack_conv(const ConvWeights& conv, std::int64_t inputs
 }
 
 // The 1×1 before a pixel shuffle of 2, its outputs in the order (sub-pixel, channel) instead of (channel, sub-pixel).
-DEPTHSR_INLINE PackedConv pack_up(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs, Arena& arena) {
-  float* packed = arena.take(packed_size(4 * outputs, inputs));
+template <typename O>
+DEPTHSR_INLINE PackedConv<O> pack_up(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs,
+                                     Arena& arena) {
+  O* packed = arena.take_operands<O>(packed_size(4 * outputs, inputs));
   if (arena.base)
     pack(4 * outputs, inputs, packed, [&](std::int64_t n, std::int64_t k) {
       return conv.weight[(n % outputs * 4 + n / outputs) * inputs + k];
@@ -53,15 +62,15 @@ DEPTHSR_INLINE PackedConv pack_up(const ConvWeights& conv, std::int64_t inputs, 
 }
 
 // 2×2 convolution with stride 2. in: height × width of the input, both even.
-template <typename T>
-void down(const T* x, const PackedConv& conv, std::int64_t height, std::int64_t width, T* out,
+template <typename T, typename O>
+void down(const T* x, const PackedConv<O>& conv, std::int64_t height, std::int64_t width, T* out,
           ParallelFor parallel_for) {
   const std::int64_t row = width * conv.inputs;
   parallel_for(height / 2, 1, [&](std::int64_t begin, std::int64_t end) {
     float* memory = scratch(Scratch::RANGE, 2 * row + LANES);
     for (std::int64_t y = begin; y < end; ++y) {
-      const float* pixels = as_floats(x + 2 * y * row, 2 * row, memory);
-      const Rows<2> rows{{pixels, pixels + row}, 2 * conv.inputs, 2 * conv.inputs};
+      const O* pixels = as_operands<O>(x + 2 * y * row, 2 * row, memory);
+      const Rows<2, O> rows{{pixels, pixels + row}, 2 * conv.inputs, 2 * conv.inputs};
       for (std::int64_t column = 0; column < conv.outputs; column += PANEL)
         gemm(rows, width / 2, conv.weights + column * 4 * conv.inputs, 0, [&](std::int64_t m, const V* sums) {
           for (int v = 0; v < PANEL_VECTORS; ++v) {
@@ -75,16 +84,16 @@ void down(const T* x, const PackedConv& conv, std::int64_t height, std::int64_t 
 }
 
 // 1×1 convolution, pixel shuffle by 2, added to `skip`. height × width: of x.
-template <typename T>
-void up(const T* x, const PackedConv& conv, std::int64_t height, std::int64_t width, T* skip,
+template <typename T, typename O>
+void up(const T* x, const PackedConv<O>& conv, std::int64_t height, std::int64_t width, T* skip,
         ParallelFor parallel_for) {
   const std::int64_t outputs = conv.outputs;
   parallel_for(height, 1, [&](std::int64_t begin, std::int64_t end) {
     float* memory = scratch(Scratch::RANGE, width * conv.inputs + LANES);
     for (std::int64_t y = begin; y < end; ++y) {
-      const float* pixels = as_floats(x + y * width * conv.inputs, width * conv.inputs, memory);
+      const O* pixels = as_operands<O>(x + y * width * conv.inputs, width * conv.inputs, memory);
       for (std::int64_t column = 0; column < 4 * outputs; column += PANEL)
-        gemm(Rows<1>{{pixels}, conv.inputs, conv.inputs}, width, conv.weights + column * conv.inputs, 0,
+        gemm(Rows<1, O>{{pixels}, conv.inputs, conv.inputs}, width, conv.weights + column * conv.inputs, 0,
              [&](std::int64_t m, const V* sums) {
                // Outputs are a multiple of 8, so a run of 8 lies in one sub-pixel; a vector of 16 may lie in two.
                float values[PANEL];

@@ -11,12 +11,14 @@ namespace depthsr::DEPTHSR_ISA {
 constexpr FusedKernels table(const char* name) {
   return {
       .name = name,
+      .bf16_products = sizeof(Operand<BFloat16>) == sizeof(BFloat16),
       .naf_block = naf_block<float>,
       .naf_block_bf16 = naf_block<BFloat16>,
       .naf_block_backward = naf_block_backward<float>,
       .naf_block_backward_bf16 = naf_block_backward<BFloat16>,
       .joint_bilateral_row = joint_bilateral_row,
-      .pack_unet = pack_unet,
+      .pack_unet = pack_unet<float>,
+      .pack_unet_bf16 = pack_unet<BFloat16>,
       .unet = unet<float>,
       .unet_bf16 = unet<BFloat16>,
   };

@@ -53,7 +53,7 @@ DEPTHSR_INLINE std::int64_t fusion_scratch(std::int64_t pixels, std::int64_t cha
 }
 
 // depth += project(adain(relative, depth)): AdaIN is affine a channel, so it is folded into the projection.
-template <typename T>
+template <typename O, typename T>
 void fuse(const T* relative, const ConvWeights& project, std::int64_t pixels, std::int64_t channels, float* memory,
           T* depth, ParallelFor parallel_for) {
   const std::int64_t stride = round_up(channels, PANEL), runs = (pixels + MOMENT_RUN - 1) / MOMENT_RUN;
@@ -62,7 +62,7 @@ void fuse(const T* relative, const ConvWeights& project, std::int64_t pixels, st
   float* ratio = statistics + 4 * stride;
   float* offset = ratio + stride;
   float* bias = offset + stride;
-  float* weights = bias + stride;
+  O* weights = reinterpret_cast<O*>(bias + stride);
   parallel_for(runs, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t run = begin; run < end; ++run) {
       const std::int64_t first = run * MOMENT_RUN, count = min(MOMENT_RUN, pixels - first);
@@ -87,9 +87,9 @@ void fuse(const T* relative, const ConvWeights& project, std::int64_t pixels, st
     float* floats = scratch(Scratch::RANGE, MOMENT_RUN * channels + LANES);
     for (std::int64_t run = begin; run < end; ++run) {
       const std::int64_t first = run * MOMENT_RUN, count = min(MOMENT_RUN, pixels - first);
-      const float* inputs = as_floats(relative + first * channels, count * channels, floats);
+      const O* inputs = as_operands<O>(relative + first * channels, count * channels, floats);
       for (std::int64_t column = 0; column < channels; column += PANEL)
-        gemm(Rows<1>{{inputs}, channels, channels}, count, weights + column * channels, 0,
+        gemm(Rows<1, O>{{inputs}, channels, channels}, count, weights + column * channels, 0,
              [&](std::int64_t m, const V* sums) {
                for (int v = 0; v < PANEL_VECTORS; ++v) {
                  const std::int64_t c = column + v * LANES;

@@ -19,7 +19,7 @@ constexpr int HEAD_ROWS = block_rows(1);
 constexpr int HEAD_BLOCKS = (HEAD_OUTPUTS + HEAD_ROWS - 1) / HEAD_ROWS;
 
 // Element (k, n) at (n / HEAD_ROWS · inputs + k) · HEAD_ROWS + n % HEAD_ROWS.
-DEPTHSR_INLINE PackedConv pack_heads(const UNetWeights& w, Arena& arena) {
+DEPTHSR_INLINE PackedConv<> pack_heads(const UNetWeights& w, Arena& arena) {
   const std::int64_t inputs = w.widths[0];
   float* packed = arena.take(HEAD_BLOCKS * HEAD_ROWS * inputs);
   float* bias = arena.take(HEAD_BLOCKS * HEAD_ROWS);
@@ -37,7 +37,7 @@ DEPTHSR_INLINE PackedConv pack_heads(const UNetWeights& w, Arena& arena) {
 }
 
 // All outputs of PANEL pixels, HEAD_OUTPUTS × PANEL. pixels: a row of `channels` planes, `pitch` floats each.
-DEPTHSR_INLINE void head_convolution(const float* pixels, std::int64_t pitch, const PackedConv& conv, float* out) {
+DEPTHSR_INLINE void head_convolution(const float* pixels, std::int64_t pitch, const PackedConv<>& conv, float* out) {
   const float* weights = conv.weights;
   for (int block = 0; block < HEAD_BLOCKS; ++block) {
     V sums[HEAD_ROWS][PANEL_VECTORS];
@@ -131,7 +131,7 @@ DEPTHSR_INLINE void join_columns(const float* from, std::int64_t width, std::int
 
 // x: height × width pixels of the finest stage. Writes in.height × in.width metres.
 template <typename T>
-void head(const T* x, const UNetInput& in, const PackedConv& conv, std::int64_t height, std::int64_t width,
+void head(const T* x, const UNetInput& in, const PackedConv<>& conv, std::int64_t height, std::int64_t width,
           float* depth_m, float* error_m, ParallelFor parallel_for) {
   constexpr std::int64_t BAND = 8;
   const std::int64_t channels = conv.inputs;

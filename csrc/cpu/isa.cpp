@@ -7,9 +7,30 @@
 #include <string>
 #include <vector>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace depthsr {
 
 namespace {
+
+#if defined(__aarch64__)
+bool has_bf16() {
+#if defined(__linux__)
+  constexpr unsigned long BF16 = 1ul << 14;  // HWCAP2_BF16, which older headers lack
+  return (getauxval(AT_HWCAP2) & BF16) != 0;
+#elif defined(__APPLE__)
+  int present = 0;
+  std::size_t size = sizeof present;
+  return sysctlbyname("hw.optional.arm.FEAT_BF16", &present, &size, nullptr, 0) == 0 && present != 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 struct Candidate {
   const FusedKernels& kernels;
@@ -23,7 +44,10 @@ std::vector<Candidate> candidates() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return {{AVX512_KERNELS, avx512}, {AVX2_KERNELS, avx2}, {PORTABLE_KERNELS, true}};
+  const bool avx512_bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  return {{AVX512_BF16_KERNELS, avx512_bf16}, {AVX512_KERNELS, avx512}, {AVX2_KERNELS, avx2}, {PORTABLE_KERNELS, true}};
+#elif defined(__aarch64__)
+  return {{NEON_BF16_KERNELS, has_bf16()}, {PORTABLE_KERNELS, true}};
 #else
   return {{PORTABLE_KERNELS, true}};
 #endif

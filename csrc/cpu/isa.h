@@ -25,6 +25,7 @@ struct JointBilateralRow {
 // One instruction set's kernels. See kernels.h and network.h for what they compute.
 struct FusedKernels {
   const char* name;
+  bool bf16_products;  // the _bf16 kernels multiply BFloat16; otherwise they convert what they read to float
   void (*naf_block)(const float* x, const NafBlockWeights& weights, float eps, Image image, float* out,
                     ParallelFor parallel_for);
   void (*naf_block_bf16)(const BFloat16* x, const NafBlockWeights& weights, float eps, Image image, BFloat16* out,
@@ -35,8 +36,9 @@ struct FusedKernels {
                                   float eps, Image image, BFloat16* grad_x, const NafBlockGradients& gradients,
                                   ParallelFor parallel_for);
   void (*joint_bilateral_row)(const JointBilateralRow& row);
-  // The weights as the kernels of this table read them; to be freed with `release`.
+  // The weights as `unet` and as `unet_bf16` of this table read them; to be freed with `release`.
   float* (*pack_unet)(const UNetWeights& weights);
+  float* (*pack_unet_bf16)(const UNetWeights& weights);
   void (*unet)(const UNetWeights& weights, const float* packed, const UNetInput& input, float* depth_m, float* error_m,
                ParallelFor parallel_for);
   void (*unet_bf16)(const UNetWeights& weights, const float* packed, const UNetInput& input, float* depth_m,
@@ -47,6 +49,9 @@ extern const FusedKernels PORTABLE_KERNELS;
 #if defined(__x86_64__)
 extern const FusedKernels AVX2_KERNELS;
 extern const FusedKernels AVX512_KERNELS;
+extern const FusedKernels AVX512_BF16_KERNELS;
+#elif defined(__aarch64__)
+extern const FusedKernels NEON_BF16_KERNELS;
 #endif
 
 // The fastest table for this processor, or the one that DEPTHSR_ISA names, which is read once. Throws std::runtime_error

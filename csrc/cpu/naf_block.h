@@ -13,28 +13,33 @@
 namespace depthsr::DEPTHSR_ISA {
 
 // Weights of a block as the passes read them. Vectors of 2C values have their halves `stride` apart.
+template <typename O = float>
 struct PackedNafBlock {
   std::int64_t channels;
   std::int64_t stride;       // channels rounded up to a whole panel
-  const float* expand;       // conv1 after norm1: C -> 2 · stride
+  const O* expand;           // conv1 after norm1: C -> 2 · stride
   const float* expand_bias;
   const float* depthwise;    // conv2: 9 taps of 2 · stride
   const float* depthwise_bias;
-  const float* ffn;          // conv4 after norm2: C -> 2 · stride
+  const O* ffn;              // conv4 after norm2: C -> 2 · stride
   const float* ffn_bias;
-  const float* shrink;       // conv5 times gamma: C -> C
+  const O* shrink;           // conv5 times gamma: C -> C
   const float* shrink_bias;
   const float* project_bias;  // conv3's bias times beta; its weights depend on the frame (attended_projection)
 };
 
+// In floats.
+template <typename O = float>
 DEPTHSR_INLINE std::int64_t packed_naf_block_size(std::int64_t channels) {
   const std::int64_t stride = round_up(channels, PANEL);
-  return 2 * packed_size(2 * stride, channels) + packed_size(channels, channels) + (2 + 18 + 2 + 2 + 1 + 1) * stride;
+  return floats_of<O>(2 * packed_size(2 * stride, channels) + packed_size(channels, channels)) +
+         (2 + 18 + 2 + 2 + 1 + 1) * stride;
 }
 
 // Packs the convolution C -> 2C whose input is a LayerNorm's result, with that LayerNorm's gain and bias folded in.
+template <typename O>
 DEPTHSR_INLINE void pack_after_norm(std::int64_t channels, const float* weight, const float* bias, const float* gain,
-                                    const float* offset, float* packed, float* packed_bias) {
+                                    const float* offset, O* packed, float* packed_bias) {
   const std::int64_t stride = round_up(channels, PANEL);
   for (std::int64_t half = 0; half < 2; ++half) {
     const float* rows = weight + half * channels * channels;
@@ -51,16 +56,18 @@ DEPTHSR_INLINE void pack_after_norm(std::int64_t channels, const float* weight, 
   }
 }
 
-DEPTHSR_INLINE PackedNafBlock pack_naf_block(const NafBlockWeights& w, std::int64_t channels, float* memory) {
+template <typename O = float>
+DEPTHSR_INLINE PackedNafBlock<O> pack_naf_block(const NafBlockWeights& w, std::int64_t channels, float* memory) {
   const std::int64_t stride = round_up(channels, PANEL);
   const auto take = [&memory](std::int64_t floats) {
     float* here = memory;
     memory += floats;
     return here;
   };
-  float* expand = take(packed_size(2 * stride, channels));
-  float* ffn = take(packed_size(2 * stride, channels));
-  float* shrink = take(packed_size(channels, channels));
+  const auto take_operands = [&](std::int64_t count) { return reinterpret_cast<O*>(take(floats_of<O>(count))); };
+  O* expand = take_operands(packed_size(2 * stride, channels));
+  O* ffn = take_operands(packed_size(2 * stride, channels));
+  O* shrink = take_operands(packed_size(channels, channels));
   float* expand_bias = take(2 * stride);
   float* depthwise = take(18 * stride);
   float* depthwise_bias = take(2 * stride);
@@ -87,8 +94,9 @@ DEPTHSR_INLINE PackedNafBlock pack_naf_block(const NafBlockWeights& w, std::int6
 }
 
 // conv3 times beta on y times attention(mean of y), as one packed matrix.
+template <typename O>
 DEPTHSR_INLINE void attended_projection(const NafBlockWeights& w, std::int64_t channels, const float* mean,
-                                        float* attention, float* packed) {
+                                        float* attention, O* packed) {
   for (std::int64_t n = 0; n < channels; ++n) {
     attention[n] = w.attention_bias[n];
     for (std::int64_t k = 0; k < channels; ++k) attention[n] += w.attention_weight[n * channels + k] * mean[k];
@@ -111,8 +119,8 @@ DEPTHSR_INLINE V load_channels(const T* x, std::int64_t first, std::int64_t chan
 }
 
 // (x - mean) / sqrt(variance + eps) over the channels of PIXELS <= 4 pixels. The variance is taken around the mean.
-template <int PIXELS, typename T>
-DEPTHSR_INLINE void normalise_block(const T* x, std::int64_t channels, float eps, float* out, std::int64_t stride) {
+template <int PIXELS, typename T, typename O>
+DEPTHSR_INLINE void normalise_block(const T* x, std::int64_t channels, float eps, O* out, std::int64_t stride) {
   V totals[4] = {}, squares[4] = {};
   for (std::int64_t c = 0; c < channels; c += LANES)
 #pragma GCC unroll 4
@@ -136,9 +144,9 @@ DEPTHSR_INLINE void normalise_block(const T* x, std::int64_t channels, float eps
             channels - c);
 }
 
-// `count` pixels that lie side by side; `stride` floats between the results.
-template <typename T>
-DEPTHSR_INLINE void normalise(const T* x, std::int64_t count, std::int64_t channels, float eps, float* out,
+// `count` pixels that lie side by side; `stride` from result to result.
+template <typename T, typename O>
+DEPTHSR_INLINE void normalise(const T* x, std::int64_t count, std::int64_t channels, float eps, O* out,
                               std::int64_t stride) {
   std::int64_t i = 0;
   for (; i + 4 <= count; i += 4) normalise_block<4>(x + i * channels, channels, eps, out + i * stride, stride);
@@ -166,9 +174,9 @@ DEPTHSR_INLINE Tiles tiles_of(Image image) {
 }
 
 // One row of conv1(norm1(x)) for columns first..last-1, zero outside of the frame, 2 · stride floats a pixel.
-template <typename T>
-DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock& block, float eps, Image image, std::int64_t row,
-                                 std::int64_t first, std::int64_t last, float* normalised, float* out) {
+template <typename T, typename O>
+DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock<O>& block, float eps, Image image, std::int64_t row,
+                                 std::int64_t first, std::int64_t last, O* normalised, float* out) {
   const std::int64_t pixel = 2 * block.stride;
   const std::int64_t begin = max(first, 0), end = min(last, image.width);
   if (row < 0 || row >= image.height) {
@@ -180,7 +188,7 @@ DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock& block, float 
   const T* pixels = x + (row * image.width + begin) * image.channels;
   normalise(pixels, end - begin, image.channels, eps, normalised, block.stride);
   float* expanded = out + (begin - first) * pixel;
-  const Rows<1> rows{{normalised}, block.stride, image.channels};
+  const Rows<1, O> rows{{normalised}, block.stride, image.channels};
   for (std::int64_t column = 0; column < pixel; column += PANEL) {
     const float* bias = block.expand_bias + column;
     gemm(rows, end - begin, block.expand + column * image.channels, 0, [&](std::int64_t m, const V* sums) {
@@ -191,8 +199,8 @@ DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock& block, float 
 }
 
 // Gate of the depthwise 3×3 of one row: rows[0..2] start one column left of the first result. Adds to the sums of y.
-template <int PIXELS, typename T>
-DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const PackedNafBlock& block, std::int64_t channel,
+template <int PIXELS, typename T, typename O>
+DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const PackedNafBlock<O>& block, std::int64_t channel,
                                     T* out, V& total) {
   const std::int64_t pixel = 2 * block.stride, channels = block.channels;
   V first[PIXELS], second[PIXELS];
@@ -220,8 +228,8 @@ DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const PackedNafBlo
   }
 }
 
-template <typename T>
-DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const PackedNafBlock& block, std::int64_t count,
+template <typename T, typename O>
+DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const PackedNafBlock<O>& block, std::int64_t count,
                                         T* out, float* totals) {
   const std::int64_t pixel = 2 * block.stride;
   for (std::int64_t channel = 0; channel < block.channels; channel += LANES) {
@@ -240,15 +248,15 @@ DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const PackedNa
 }
 
 // y and, for each tile of each frame, the sums of its channels (`stride` floats a tile).
-template <typename T>
-void naf_block_first_pass(const T* x, const PackedNafBlock& block, float eps, Image image, T* y, float* tile_sums,
+template <typename T, typename O>
+void naf_block_first_pass(const T* x, const PackedNafBlock<O>& block, float eps, Image image, T* y, float* tile_sums,
                           ParallelFor parallel_for) {
   const Tiles tiles = tiles_of(image);
   const std::int64_t frame = image.height * image.width * image.channels;
   parallel_for(image.batch * tiles.count(), 1, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t row_floats = (tiles.columns + 2) * 2 * block.stride;
     float* memory = scratch(Scratch::RANGE, 3 * row_floats + (tiles.columns + 2) * block.stride);
-    float* normalised = memory + 3 * row_floats;
+    O* normalised = reinterpret_cast<O*>(memory + 3 * row_floats);
     for (std::int64_t item = begin; item < end; ++item) {
       const std::int64_t sample = item / tiles.count(), tile = item % tiles.count();
       const std::int64_t top = tile / tiles.across * tiles.rows, left = tile % tiles.across * tiles.columns;
@@ -287,24 +295,17 @@ DEPTHSR_INLINE void frame_mean(const float* tile_sums, std::int64_t tiles, std::
 // Pixels that go through the second pass together: a multiple of every block of rows.
 constexpr std::int64_t RUN = 24;
 
-DEPTHSR_INLINE const float* as_floats(const float* from, std::int64_t, float*) { return from; }
-
-DEPTHSR_INLINE const float* as_floats(const BFloat16* from, std::int64_t count, float* to) {
-  for (std::int64_t i = 0; i < count; i += LANES) store(to + i, load(from + i, count - i), count - i);
-  return to;
-}
-
 // `count` <= RUN pixels. memory: 4 · RUN · stride floats.
-template <typename T>
-DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock& block, const float* projection,
+template <typename T, typename O>
+DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock<O>& block, const O* projection,
                                     float eps, std::int64_t count, float* memory, T* out) {
   const std::int64_t channels = block.channels, stride = block.stride;
-  float* middle = memory;                       // x after the first residual
-  float* normalised = middle + RUN * stride;
-  float* gated = normalised + RUN * stride;
-  const float* attended = as_floats(y, count * channels, gated + RUN * stride);
+  float* middle = memory;  // x after the first residual
+  O* normalised = reinterpret_cast<O*>(middle + RUN * stride);
+  O* gated = reinterpret_cast<O*>(middle + 2 * RUN * stride);
+  const O* attended = as_operands<O>(y, count * channels, middle + 3 * RUN * stride);
   for (std::int64_t column = 0; column < channels; column += PANEL) {
-    gemm(Rows<1>{{attended}, channels, channels}, count, projection + column * channels, 0,
+    gemm(Rows<1, O>{{attended}, channels, channels}, count, projection + column * channels, 0,
          [&](std::int64_t m, const V* sums) {
            for (int v = 0; v < PANEL_VECTORS; ++v) {
              const std::int64_t c = column + v * LANES;
@@ -318,7 +319,7 @@ DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock
   const std::int64_t half = packed_size(channels, channels);
   for (std::int64_t column = 0; column < channels; column += PANEL) {
     const float* bias = block.ffn_bias + column;
-    gemm<2>(Rows<1>{{normalised}, stride, channels}, count, block.ffn + column * channels, half,
+    gemm<2>(Rows<1, O>{{normalised}, stride, channels}, count, block.ffn + column * channels, half,
             [&](std::int64_t m, const V* sums) {
               for (int v = 0; v < PANEL_VECTORS; ++v) {
                 const V first = sums[v] + load(bias + v * LANES);
@@ -328,7 +329,7 @@ DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock
             });
   }
   for (std::int64_t column = 0; column < channels; column += PANEL) {
-    gemm(Rows<1>{{gated}, stride, channels}, count, block.shrink + column * channels, 0,
+    gemm(Rows<1, O>{{gated}, stride, channels}, count, block.shrink + column * channels, 0,
          [&](std::int64_t m, const V* sums) {
            for (int v = 0; v < PANEL_VECTORS; ++v) {
              const std::int64_t c = column + v * LANES;
@@ -341,8 +342,8 @@ DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock
 }
 
 // projections: a packed matrix a sample (attended_projection). `out` may be x.
-template <typename T>
-void naf_block_second_pass(const T* x, const T* y, const PackedNafBlock& block, const float* projections, float eps,
+template <typename T, typename O>
+void naf_block_second_pass(const T* x, const T* y, const PackedNafBlock<O>& block, const O* projections, float eps,
                            Image image, T* out, ParallelFor parallel_for) {
   const std::int64_t pixels = image.height * image.width, runs = (pixels + RUN - 1) / RUN;
   parallel_for(image.batch * runs, 16, [&](std::int64_t begin, std::int64_t end) {
@@ -350,7 +351,7 @@ void naf_block_second_pass(const T* x, const T* y, const PackedNafBlock& block, 
     for (std::int64_t item = begin; item < end; ++item) {
       const std::int64_t sample = item / runs, first = item % runs * RUN;
       const std::int64_t at = (sample * pixels + first) * block.channels;
-      const float* projection = projections + sample * packed_size(block.channels, block.channels);
+      const O* projection = projections + sample * packed_size(block.channels, block.channels);
       second_pass_run(x + at, y + at, block, projection, eps, min(RUN, pixels - first), memory, out + at);
     }
   });
@@ -367,14 +368,14 @@ DEPTHSR_INLINE std::int64_t naf_block_scratch(Image image) {
 }
 
 // The block with its weights already packed. `out` may be x.
-template <typename T>
-void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNafBlock& block, float eps, Image image,
+template <typename T, typename O>
+void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNafBlock<O>& block, float eps, Image image,
                       float* memory, T* out, ParallelFor parallel_for) {
   const std::int64_t tiles = tiles_of(image).count();
   T* y = reinterpret_cast<T*>(memory);
   float* tile_sums = memory + image.elements() * sizeof(T) / sizeof(float) + PANEL;
-  float* projections = tile_sums + image.batch * tiles * block.stride;
-  float* mean = projections + image.batch * packed_size(image.channels, image.channels);
+  float* mean = tile_sums + image.batch * tiles * block.stride;
+  O* projections = reinterpret_cast<O*>(mean + 2 * block.stride);
   naf_block_first_pass(x, block, eps, image, y, tile_sums, parallel_for);
   for (std::int64_t sample = 0; sample < image.batch; ++sample) {
     frame_mean(tile_sums + sample * tiles * block.stride, tiles, block.stride, image.height * image.width, mean);
@@ -387,9 +388,10 @@ void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNa
 template <typename T>
 void naf_block(const T* x, const NafBlockWeights& weights, float eps, Image image, T* out, ParallelFor parallel_for) {
   if (image.elements() == 0) return;
-  const std::int64_t packed = packed_naf_block_size(image.channels);
+  using O = Operand<T>;
+  const std::int64_t packed = packed_naf_block_size<O>(image.channels);
   float* memory = scratch(Scratch::FRAME, packed + naf_block_scratch<T>(image));
-  const PackedNafBlock block = pack_naf_block(weights, image.channels, memory);
+  const auto block = pack_naf_block<O>(weights, image.channels, memory);
   naf_block_packed(x, weights, block, eps, image, memory + packed, out, parallel_for);
 }
 

@@ -91,14 +91,14 @@ struct RunBuffers {
 // --- passes 1 and 2: the gated depthwise convolution -----------------------------------------------------------------
 
 template <typename T>
-DEPTHSR_INLINE void normalise_run(const T* x, const PackedNafBlock& block, float eps, std::int64_t first,
+DEPTHSR_INLINE void normalise_run(const T* x, const PackedNafBlock<>& block, float eps, std::int64_t first,
                                   std::int64_t count, const RunBuffers& at) {
   for (std::int64_t m = 0; m < count; ++m)
     normalise(x + (first + m) * block.channels, block.channels, block.stride, eps, at.normalised[m], at.scale + m);
 }
 
 // Of at.normalised.
-inline void expand_run(const PackedNafBlock& block, std::int64_t first, std::int64_t count, const RunBuffers& at,
+inline void expand_run(const PackedNafBlock<>& block, std::int64_t first, std::int64_t count, const RunBuffers& at,
                        const BackwardFrame& frame) {
   float* places[MAX_BACKWARD_RUN];
   for (std::int64_t m = 0; m < count; ++m) places[m] = frame.expanded[frame.within(first + m)];
@@ -116,7 +116,7 @@ struct Neighbours {
 };
 
 // y, and its sums over the run.
-inline void gate_run(const PackedNafBlock& block, std::int64_t first, std::int64_t count, const RunBuffers& at,
+inline void gate_run(const PackedNafBlock<>& block, std::int64_t first, std::int64_t count, const RunBuffers& at,
                      const BackwardFrame& frame, float* totals) {
   const std::int64_t stride = block.stride;
   for_each_row(frame, first, count, [&](std::int64_t done, std::int64_t piece, std::int64_t within) {
@@ -137,7 +137,7 @@ inline void gate_run(const PackedNafBlock& block, std::int64_t first, std::int64
 // --- pass 3: the second half --------------------------------------------------------------------------------------
 
 // From at.grad_out, and x in at.middle.
-inline void second_half_run(const PackedNafBlock& block, const PackedNafBlockBackward& backward,
+inline void second_half_run(const PackedNafBlock<>& block, const PackedNafBlockBackward& backward,
                             const float* projection, float eps, std::int64_t first, std::int64_t count,
                             const RunBuffers& at, const BackwardFrame& frame, const SecondHalfSums& sums) {
   const std::int64_t channels = block.channels, stride = block.stride;
@@ -194,7 +194,7 @@ inline void second_half_run(const PackedNafBlock& block, const PackedNafBlockBac
 // --- passes 4 and 5: the first half -------------------------------------------------------------------------------
 
 // grad_mean: what every pixel of y adds to its gradient through the attention's mean.
-inline void gate_backward_run(const PackedNafBlock& block, const float* projection, const float* grad_mean,
+inline void gate_backward_run(const PackedNafBlock<>& block, const float* projection, const float* grad_mean,
                               std::int64_t first, std::int64_t count, const BackwardFrame& frame,
                               const FirstHalfSums& sums) {
   const std::int64_t channels = block.channels, stride = block.stride;
@@ -220,7 +220,7 @@ inline void gate_backward_run(const PackedNafBlock& block, const float* projecti
 }
 
 // From at.normalised; leaves the gradient of x in at.middle.
-inline void expand_backward_run(const PackedNafBlock& block, const PackedNafBlockBackward& backward,
+inline void expand_backward_run(const PackedNafBlock<>& block, const PackedNafBlockBackward& backward,
                                 std::int64_t first, std::int64_t count, const RunBuffers& at,
                                 const BackwardFrame& frame, const FirstHalfSums& sums) {
   const std::int64_t channels = block.channels, stride = block.stride;
@@ -267,7 +267,7 @@ void naf_block_backward(const T* grad_out, const T* x, const NafBlockWeights& we
   const std::int64_t first_size = FirstHalfSums::size(channels, stride);
   const std::int64_t square = packed_size(channels, channels);
 
-  PackedNafBlock block{};
+  PackedNafBlock<> block{};
   PackedNafBlockBackward backward{};
   float *second_memory, *first_memory, *project_total, *part_totals, *vectors, *projection, *transposed, *frame_memory;
   const auto lay_out = [&](float* memory) {

@@ -15,7 +15,7 @@ struct PackedNafBlockBackward {
   const float* depthwise;  // 9 taps of 2 · stride, the last first
 };
 
-DEPTHSR_INLINE PackedNafBlockBackward pack_backward(const NafBlockWeights& w, const PackedNafBlock& block,
+DEPTHSR_INLINE PackedNafBlockBackward pack_backward(const NafBlockWeights& w, const PackedNafBlock<>& block,
                                                     Carve& carve) {
   const std::int64_t channels = block.channels, pair = 2 * block.stride;
   float* expand = carve(packed_size(channels, 2 * channels));
@@ -39,7 +39,7 @@ struct SecondHalfSums {
   float *project, *ffn, *shrink;                 // C, 2C, C rows of `stride`
   float *project_bias, *ffn_bias, *shrink_bias;  // stride, 2 · stride, stride
 
-  SecondHalfSums(const PackedNafBlock& block, Carve carve) {
+  SecondHalfSums(const PackedNafBlock<>& block, Carve carve) {
     const std::int64_t square = block.channels * block.stride;
     project = carve(square);
     ffn = carve(2 * square);
@@ -57,7 +57,7 @@ struct FirstHalfSums {
   float* depthwise;       // 9 taps of 2 · stride
   float* depthwise_bias;  // 2 · stride
 
-  FirstHalfSums(const PackedNafBlock& block, Carve carve) {
+  FirstHalfSums(const PackedNafBlock<>& block, Carve carve) {
     expand = carve(2 * block.channels * block.stride);
     expand_bias = carve(2 * block.stride);
     depthwise = carve(18 * block.stride);
@@ -104,7 +104,7 @@ DEPTHSR_INLINE void unfold_before_scale(std::int64_t channels, std::int64_t stri
 
 // From a frame's sums `folded` for conv3 on y times attention: adds to `total`, the sums for conv3 on the attended y, and
 // to the attention's gradients, and gives each pixel's share of the gradient of y's mean.
-DEPTHSR_INLINE void attention_backward(const NafBlockWeights& w, const PackedNafBlock& block, const float* mean,
+DEPTHSR_INLINE void attention_backward(const NafBlockWeights& w, const PackedNafBlock<>& block, const float* mean,
                                        const float* attention, std::int64_t pixels, const float* folded, float* total,
                                        const NafBlockGradients& gradients, float* grad_attention, float* grad_mean) {
   const std::int64_t channels = block.channels, stride = block.stride;

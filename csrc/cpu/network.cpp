@@ -112,14 +112,13 @@ float largest_result_m(const Frame& frame) {
 struct Network::Parts {
   std::map<std::string, std::vector<float>> tensors;
   UNetWeights weights;
-  std::unique_ptr<float, decltype(&release)> packed{nullptr, &release};
+  std::unique_ptr<float, decltype(&release)> packed{nullptr, &release}, packed_bf16{nullptr, &release};
 };
 
 Network::Network(const NetworkConfig& config, std::map<std::string, std::vector<float>> tensors)
     : parts_(std::make_unique<Parts>()) {
   parts_->tensors = std::move(tensors);
   parts_->weights = unet_weights(config, Reader(parts_->tensors));
-  parts_->packed.reset(fused_kernels().pack_unet(parts_->weights));
 }
 
 Network::~Network() = default;
@@ -145,8 +144,9 @@ void Network::infer(const Frame& frame, bool bfloat16, float* depth_m, float* er
       .limit_m = largest_result_m(frame),
   };
   const FusedKernels& kernels = fused_kernels();
-  (bfloat16 ? kernels.unet_bf16 : kernels.unet)(parts_->weights, parts_->packed.get(), input, depth_m, error_m,
-                                                parallel_for);
+  auto& packed = bfloat16 ? parts_->packed_bf16 : parts_->packed;
+  if (packed == nullptr) packed.reset((bfloat16 ? kernels.pack_unet_bf16 : kernels.pack_unet)(parts_->weights));
+  (bfloat16 ? kernels.unet_bf16 : kernels.unet)(parts_->weights, packed.get(), input, depth_m, error_m, parallel_for);
 }
 
 }  // namespace depthsr

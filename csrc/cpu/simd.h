@@ -5,12 +5,19 @@
 // the one at hand, could be the copy that the linker keeps for everybody.
 #pragma once
 
+#if defined(DEPTHSR_BF16_AVX512)
+#include <immintrin.h>
+#elif defined(DEPTHSR_BF16_NEON)
+#include <arm_neon.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 
 #include "depthsr/kernels.h"
 
 #define DEPTHSR_INLINE static inline __attribute__((always_inline))
+#define DEPTHSR_MEMBER inline __attribute__((always_inline))
 
 namespace depthsr::DEPTHSR_ISA {
 
@@ -38,11 +45,17 @@ DEPTHSR_INLINE V load(const BFloat16* from) {
 
 // Rounds to nearest, ties to even. A NaN stays one: its quiet bit is among the bits that are kept.
 DEPTHSR_INLINE void store(BFloat16* to, V value) {
+#if defined(DEPTHSR_BF16_AVX512)  // subnormal numbers become 0
+  const __m256bh upper = _mm512_cvtneps_pbh((__m512)value);
+#elif defined(DEPTHSR_BF16_NEON)
+  const bfloat16x4_t upper = vcvt_bf16_f32((float32x4_t)value);
+#else
   const Bits bits = (Bits)value;
   const Bits rounded = bits + 0x7fff + ((bits >> 16) & 1);
   const Bits kept = (Bits)(value == value) & rounded;
   const Bits quiet = (Bits)(value != value) & (bits | 0x400000);
   const HalfBits upper = __builtin_convertvector((kept | quiet) >> 16, HalfBits);
+#endif
   std::memcpy(to, &upper, sizeof upper);
 }
 

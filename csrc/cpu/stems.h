@@ -13,7 +13,7 @@ constexpr int GUIDE_FEATURES = 3;
 constexpr int KERNEL = 4;
 
 // Packed inputs in the order kernel row, channel, kernel column: rows of features are planar.
-DEPTHSR_INLINE PackedConv pack_stem(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs, Arena& arena) {
+DEPTHSR_INLINE PackedConv<> pack_stem(const ConvWeights& conv, std::int64_t inputs, std::int64_t outputs, Arena& arena) {
   const std::int64_t depth = KERNEL * KERNEL * inputs;
   float* packed = arena.take(packed_size(outputs, depth));
   float* bias = arena.take(round_up(outputs, PANEL));
@@ -57,7 +57,7 @@ DEPTHSR_INLINE void feature_row(const UNetInput& in, std::int64_t row, std::int6
 
 // One row of a stem's result from four rows of features, the last FEATURES planes of each.
 template <int FEATURES, typename T>
-DEPTHSR_INLINE void stem_row(const float* const* rows, std::int64_t pitch, const PackedConv& conv, const float* bias,
+DEPTHSR_INLINE void stem_row(const float* const* rows, std::int64_t pitch, const PackedConv<>& conv, const float* bias,
                              std::int64_t width, T* out) {
   Rows<KERNEL * FEATURES> pixels{{}, 2, KERNEL};
   for (int i = 0; i < KERNEL * FEATURES; ++i)
@@ -73,7 +73,7 @@ DEPTHSR_INLINE void stem_row(const float* const* rows, std::int64_t pitch, const
 
 // Both stems. depth_bias: the depth stem's bias with the condition's share.
 template <typename T>
-void stems(const UNetInput& in, const PackedConv& relative_stem, const PackedConv& depth_stem, const float* depth_bias,
+void stems(const UNetInput& in, const PackedConv<>& relative_stem, const PackedConv<>& depth_stem, const float* depth_bias,
            std::int64_t padded_height, std::int64_t padded_width, T* relative, T* depth, ParallelFor parallel_for) {
   constexpr std::int64_t BAND = 16;  // rows of the result on one thread; their features' rows are made once
   const std::int64_t height = padded_height / 2, width = padded_width / 2;

@@ -10,37 +10,45 @@
 
 namespace depthsr::DEPTHSR_ISA {
 
+// O: what the products between the stems and the heads multiply. Those two stay in float: depth goes in and out there.
+template <typename O>
 struct PackedUNet {
-  PackedConv relative_stem, depth_stem, relative_downs[3], depth_downs[3], ups[3], heads;
-  PackedNafBlock blocks[MOST_BLOCKS];
+  PackedConv<> relative_stem, depth_stem, heads;
+  PackedConv<O> relative_downs[3], depth_downs[3], ups[3];
+  PackedNafBlock<O> blocks[MOST_BLOCKS];
 };
 
 // Packs everything into the arena and returns how many floats that took; with a null arena only the latter.
-DEPTHSR_INLINE std::int64_t lay_out_unet(const UNetWeights& w, float* memory, PackedUNet& packed) {
+template <typename O>
+DEPTHSR_INLINE std::int64_t lay_out_unet(const UNetWeights& w, float* memory, PackedUNet<O>& packed) {
   Arena arena{memory};
   packed.relative_stem = pack_stem(w.relative_stem, GUIDE_FEATURES, w.widths[0], arena);
   packed.depth_stem = pack_stem(w.depth_stem, DEPTH_FEATURES, w.widths[0], arena);
   packed.heads = pack_heads(w, arena);
   for (int i = 0; i < 3; ++i) {
-    packed.relative_downs[i] = pack_conv(w.relative_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
-    packed.depth_downs[i] = pack_conv(w.depth_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
-    packed.ups[i] = pack_up(w.ups[i], w.widths[3 - i], w.widths[2 - i], arena);
+    packed.relative_downs[i] = pack_conv<O>(w.relative_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
+    packed.depth_downs[i] = pack_conv<O>(w.depth_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
+    packed.ups[i] = pack_up<O>(w.ups[i], w.widths[3 - i], w.widths[2 - i], arena);
   }
   for (std::int64_t i = 0; i < w.block_count; ++i) {
-    float* here = arena.take(packed_naf_block_size(w.block_channels[i]));
-    if (memory) packed.blocks[i] = pack_naf_block(w.blocks[i], w.block_channels[i], here);
+    float* here = arena.take(packed_naf_block_size<O>(w.block_channels[i]));
+    if (memory) packed.blocks[i] = pack_naf_block<O>(w.blocks[i], w.block_channels[i], here);
   }
   return arena.used;
 }
 
 // Where the packed weights begin, after the PackedUNet that points into them.
-constexpr std::int64_t PACKED_HEADER = (sizeof(PackedUNet) / sizeof(float) + 16) / 16 * 16;
+template <typename O>
+constexpr std::int64_t PACKED_HEADER = (sizeof(PackedUNet<O>) / sizeof(float) + 16) / 16 * 16;
 
-inline float* pack_unet(const UNetWeights& w) {
-  PackedUNet counted;
-  float* memory = allocate(PACKED_HEADER + lay_out_unet(w, nullptr, counted));
-  PackedUNet packed{};
-  lay_out_unet(w, memory + PACKED_HEADER, packed);
+// For activations stored as T.
+template <typename T>
+float* pack_unet(const UNetWeights& w) {
+  using O = Operand<T>;
+  PackedUNet<O> counted;
+  float* memory = allocate(PACKED_HEADER<O> + lay_out_unet(w, nullptr, counted));
+  PackedUNet<O> packed{};
+  lay_out_unet(w, memory + PACKED_HEADER<O>, packed);
   std::memcpy(memory, &packed, sizeof packed);
   return memory;
 }
@@ -76,7 +84,8 @@ template <typename T>
 void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in, float* depth_m, float* error_m,
           ParallelFor parallel_for) {
   constexpr float NORM_EPS = 1e-6f;
-  PackedUNet packed;
+  using O = Operand<T>;
+  PackedUNet<O> packed;
   std::memcpy(&packed, packed_floats, sizeof packed);
   const std::int64_t padded_height = round_up(in.height, SIZE_MULTIPLE);
   const std::int64_t padded_width = round_up(in.width, SIZE_MULTIPLE);
@@ -105,7 +114,7 @@ void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in,
     }
     blocks(memory.relative[stage], w.relative_blocks[stage], stage);
     blocks(memory.depth[stage], w.depth_blocks[stage], stage);
-    fuse(memory.relative[stage], w.fusions[stage], height * width, w.widths[stage], memory.fusion, memory.depth[stage],
+    fuse<O>(memory.relative[stage], w.fusions[stage], height * width, w.widths[stage], memory.fusion, memory.depth[stage],
          parallel_for);
   }
   blocks(memory.depth[3], w.middle_blocks, 3);

@@ -20,8 +20,12 @@ inline std::vector<const depthsr::FusedKernels*> tables_that_run_here() {
     tables.push_back(&depthsr::WIDE_KERNELS);
   }
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
+      __builtin_cpu_supports("avx512vl")) {
     tables.push_back(&depthsr::AVX512_KERNELS);
+    if (__builtin_cpu_supports("avx512bf16")) tables.push_back(&depthsr::AVX512_BF16_KERNELS);
+  }
+#elif defined(__aarch64__)
+  tables.push_back(&depthsr::NEON_BF16_KERNELS);  // qemu -cpu max has them
 #endif
   return tables;
 }

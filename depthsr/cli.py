@@ -13,7 +13,7 @@ from collections.abc import Callable
 import click
 
 from depthsr import __version__
-from depthsr.config import TrainConfig
+from depthsr.config import TrainConfig, train_config
 from depthsr.types import UserError
 
 #: Packages that an installation with DEPTHSR_TORCH=0 does not bring.
@@ -31,12 +31,14 @@ DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
 TRAIN_HELP = {
     "data": "Folder of training pairs; its layout is detected.",
     "out": "Folder for checkpoints, metrics and weights.",
-    "preset": "edge, base, or the folder of a saved model.",
+    "preset": "edge, base, the folder of a saved model, or paper: base by the published recipe.",
     "relative": "Of base: network (Depth Anything, trained too) or simulated from the true depth.",
     "recipe": "Degradations: mixed (all) or ais.",
     "validation": "scene, or last100 (the published recipe).",
     "steps": "Optimisation steps.",
-    "batch": "Samples a step on each process.",
+    "epochs": "Passes over the frames, instead of steps.",
+    "batch": "Samples at once on each process.",
+    "accumulate": "Such batches in each step.",
     "crop": "Side of the training crops, pixels.",
     "final_crop": "Crop side in the last steps.",
     "final_fraction": "Share of the steps at final-crop.",
@@ -132,7 +134,7 @@ def app() -> None: ...
     "--runtime",
     type=click.Choice(RUNTIMES),
     default="auto",
-    help="native: C++ on the CPU, without torch. auto: torch where it is installed.",
+    help="native: C++ on the CPU, without torch. auto: torch where it has a GPU, else native.",
 )
 @click.option(
     "--format",
@@ -203,14 +205,18 @@ def demo(out: str, model: str, device: str) -> None:
 @app.command()
 @train_config_options
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out, exactly.")
-def train(resume: bool, **options: typing.Any) -> None:
+@click.pass_context
+def train(context: click.Context, resume: bool, **options: typing.Any) -> None:
     """Train on your own pairs.
 
     For several processes: torchrun --nproc-per-node 2 -m depthsr.cli train ...
     """
+    default = click.core.ParameterSource.DEFAULT
+    given = {name: value for name, value in options.items() if context.get_parameter_source(name) is not default}
+    config = train_config(**given)
     from depthsr.train import train as run
 
-    run(TrainConfig(**options), resume=resume)
+    run(config, resume=resume)
 
 
 @app.command("eval")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from depthsr.types import UserError
 
@@ -140,6 +141,11 @@ PRESETS = {"edge": EDGE, "base": BASE}
 #: Where a model that takes relative depth gets it: Depth Anything, or simulated from exact depth.
 RELATIVE_SOURCES = ("network", "simulated")
 
+#: Mixes of degradations to train on (depthsr.data.degrade.random_degradation).
+RECIPES = ("mixed", "ais")
+
+TRAINING_PRECISIONS = ("fp32", "bf16")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -147,12 +153,15 @@ class TrainConfig:
 
     data              folder of training pairs (rgbd-game, pairs, MVS-Synth or challenge layout; detected).
     out               folder for checkpoint.pt, metrics.jsonl, TensorBoard events and model.safetensors.
-    preset            model preset or folder of a saved model to start from.
+    preset            model preset or folder of a saved model to start from (`train_config` takes "paper" too).
     relative          for a preset that takes relative depth: "network" runs and trains Depth Anything, fetched from the
                       hub; "simulated" makes it from the exact depth (depthsr.data.relative) and trains the U-Net alone.
     recipe            degradation mix: "mixed" (all of them) or "ais" (the challenge law only).
     validation        "scene" (the layout's own scene split) or "last100" (the published recipe).
-    steps, batch, crop     optimisation steps, samples a step on each process, crop side in pixels (multiple of 16).
+    steps             optimisation steps.
+    epochs            passes over the training frames, instead of steps.
+    batch, accumulate each process takes `accumulate` micro-batches of `batch` samples a step, one after the other.
+    crop              crop side in pixels (multiple of 16).
     final_crop, final_fraction   the last fraction of the steps uses this crop side with the batch shrunk to match,
                       because AdaIN and channel attention take their statistics over the whole input.
     learning_rate, backbone_learning_rate, weight_decay, warmup_steps   AdamW; cosine to zero.
@@ -171,7 +180,9 @@ class TrainConfig:
     recipe: str = "mixed"
     validation: str = "scene"
     steps: int = 20000
+    epochs: float | None = None
     batch: int = 4
+    accumulate: int = 1
     crop: int = 192
     final_crop: int = 384
     final_fraction: float = 0.15
@@ -192,3 +203,51 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0
     validate_steps: int = 2000
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("recipe", self.recipe, RECIPES),
+            ("precision", self.precision, TRAINING_PRECISIONS),
+        ):
+            if value not in choices:
+                raise UserError(f"there is no {name} {value!r}; choose one of {', '.join(choices)}.")
+        for name in ("steps", "epochs", "batch", "accumulate", "crop", "final_crop"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name} is {value}; it must be more than 0.")
+
+
+#: What `--preset paper` sets: the recipe that the winner of the 2024 AIS depth-compression challenge published, whose
+#: pre-training on MVS-Synth is a run of its own. What the report leaves open (crops, warm-up, cosine, decay, average)
+#: is as by default, but for the crops, which do not grow.
+TRAINING_PRESETS = {
+    "paper": {
+        "preset": "base",
+        "relative": "network",
+        "recipe": "ais",
+        "validation": "last100",
+        "epochs": 500.0,
+        "batch": 8,
+        "final_fraction": 0.0,
+        "learning_rate": 2e-4,
+        "backbone_learning_rate": 2e-6,
+        "gradient_weight": 1.0,
+    },
+}
+
+
+def train_config(**options: Any) -> TrainConfig:
+    """TrainConfig of the options given; where `preset` names one of TRAINING_PRESETS, the rest is as there.
+
+    Raises UserError for wrong values, and where both steps and epochs are given.
+    """
+    if "steps" in options and "epochs" in options:
+        raise UserError("steps and epochs are given, which say the same; leave one out.")
+    preset = TRAINING_PRESETS.get(options.get("preset", ""))
+    if preset is None:
+        return TrainConfig(**options)
+    del options["preset"]
+    values = {**preset, **options}
+    if "steps" in options:
+        del values["epochs"]
+    return TrainConfig(**values)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from depthsr import ops
+
+#: In `balance`: the normalised error of a measurement that gets about weight 1; what bounds the weight of better ones.
+BALANCE_UNIT = 0.02
+BALANCE_FLOOR = 0.004
 
 
 def restoration_loss(
@@ -14,19 +19,42 @@ def restoration_loss(
     target_B1HW: Tensor,
     valid_B1HW: Tensor,
     gradient_weight: float = 1.0,
+    share: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Scalar to minimise and its parts, all in the units of the depth given (normalised depth in training).
 
     L1 + gradient_weight · Sobel L1 (the published loss, weight 1:1; Sobel kernels scaled to unit gain), plus the mean
     deviation of the predicted error from the real one, through which no gradient reaches the depth.
+
+    share  of all the `pixel_counts` of a larger batch, those that lie in this part of it: the losses of its parts add
+           up to the loss of the whole.
     """
-    depth_loss = ops.sobel_l1_loss(depth_B1HW, target_B1HW, valid_B1HW, 1.0, gradient_weight)
+    depth_loss = ops.sobel_l1_loss(depth_B1HW, target_B1HW, valid_B1HW, share[0], share[1] * gradient_weight)
     real_error = torch.where(valid_B1HW, (depth_B1HW - target_B1HW).abs(), 0.0).detach()
     deviation = torch.where(valid_B1HW, (error_B1HW - real_error).abs(), 0.0)
-    count = valid_B1HW.sum().clamp(min=1)
+    per_pixel = share[0] / valid_B1HW.sum().clamp(min=1)
+    error_loss = deviation.sum() * per_pixel
     parts = {
         "loss": depth_loss.detach(),
-        "l1": real_error.sum() / count,
-        "error_head": (deviation.sum() / count).detach(),
+        "l1": real_error.sum() * per_pixel,
+        "error_head": error_loss.detach(),
     }
-    return depth_loss + deviation.sum() / count, parts
+    return depth_loss + error_loss, parts
+
+
+def pixel_counts(valid_B1HW: Tensor) -> Tensor:
+    """What the two means of `restoration_loss` divide by, int64: valid pixels, and those within 3×3 valid ones."""
+    invalid = (~valid_B1HW).to(torch.float32)
+    inner = min(invalid.shape[-2:]) >= 3
+    interior = (F.max_pool2d(invalid, 3, 1) == 0).sum() if inner else torch.zeros((), dtype=torch.int64)
+    return torch.stack([valid_B1HW.sum(), interior])
+
+
+def balance(measured_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> Tensor:
+    """B×1×1×1 weights: the inverse of how wrong each sample's upsampled measurement is, about 1 for a coarse one.
+
+    Without them the loss of a clean ×4 sample is a tenth of that of a challenge sample, and little of it is learnt.
+    """
+    wrong = torch.where(valid_B1HW, (measured_B1HW - target_B1HW).abs(), 0.0)
+    wrong_B = wrong.flatten(1).sum(1) / valid_B1HW.flatten(1).sum(1).clamp(min=1)
+    return (BALANCE_UNIT / (BALANCE_FLOOR + wrong_B))[:, None, None, None]

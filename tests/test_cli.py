@@ -16,11 +16,12 @@ from click.testing import CliRunner
 
 import depthsr
 from depthsr import cli
-from depthsr.config import TrainConfig
+from depthsr.config import TrainConfig, train_config
 from depthsr.data.degrade import PROTOCOLS, degrade
 from depthsr.infer import PROTOCOLS as INPUT_PROTOCOLS
-from depthsr.infer import RUNTIMES, load
+from depthsr.infer import load
 from depthsr.io import DEPTH_FORMATS, read_depth, read_rgb, write_depth, write_picture
+from depthsr.runtime import RUNTIMES
 
 RANDOM = np.random.default_rng(0)
 
@@ -196,6 +197,10 @@ def test_train_mirrors_the_configuration(monkeypatch):
     )
     assert seen["config"] == TrainConfig(data="d", out="o", steps=7, learning_rate=0.5, channels_last=False)
     assert seen["resume"] is True
+    # the values of --preset paper give way to options given, even to ones that are the defaults
+    run("train", "--data", "d", "--out", "o", "--preset", "paper", "--batch", str(TrainConfig.batch))
+    assert seen["config"] == train_config(data="d", out="o", preset="paper", batch=TrainConfig.batch)
+    assert (seen["config"].batch, seen["config"].learning_rate) == (TrainConfig.batch, 2e-4)
 
 
 def test_doctor_and_version_speak():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from depthsr.losses import restoration_loss
+from depthsr.losses import balance, pixel_counts, restoration_loss
 
 
 def test_value_and_gradients():
@@ -29,3 +30,43 @@ def test_the_sobel_term_is_weighted():
     values = [restoration_loss(depth, depth, target, valid, weight)[0] for weight in (0.0, 1.0, 2.0)]
     assert values[1] > values[0]
     torch.testing.assert_close(values[2] - values[1], values[1] - values[0])
+
+
+@pytest.mark.parametrize("size", [(9, 7), (1, 12), (2, 2), (3, 3)])
+def test_losses_of_parts_add_up_to_that_of_the_whole(size):
+    """However unequally the valid pixels lie in them; values and gradients."""
+    torch.manual_seed(0)
+    depth, error, target = (torch.rand(5, 1, *size, dtype=torch.float64) for _ in range(3))
+    valid = torch.rand(5, 1, *size) > torch.tensor([0.0, 0.05, 0.1, 0.3, 1.0])[:, None, None, None]
+    depth.requires_grad_()
+    error.requires_grad_()
+    expected, expected_parts = restoration_loss(depth, error, target, valid, 0.7)
+    expected_gradients = torch.autograd.grad(expected, (depth, error))
+
+    parts = [slice(0, 2), slice(2, 3), slice(3, 5)]
+    counts = torch.stack([pixel_counts(valid[part]) for part in parts])
+    torch.testing.assert_close(counts.sum(0), pixel_counts(valid))
+    shares = (counts / counts.sum(0).clamp(min=1)).tolist()
+    losses, figures = zip(
+        *(
+            restoration_loss(depth[part], error[part], target[part], valid[part], 0.7, tuple(share))
+            for part, share in zip(parts, shares, strict=True)
+        ),
+        strict=True,
+    )
+    torch.testing.assert_close(sum(losses), expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(
+        torch.autograd.grad(sum(losses), (depth, error)), expected_gradients, rtol=1e-6, atol=1e-8
+    )
+    for name, value in expected_parts.items():
+        torch.testing.assert_close(sum(figure[name] for figure in figures), value, rtol=1e-6, atol=1e-8)
+
+
+def test_balance_is_the_inverse_error_of_the_measurement():
+    torch.manual_seed(0)
+    noise = torch.tensor([0.001, 0.01, 0.04])[:, None, None, None]
+    target = torch.rand(3, 1, 32, 32)
+    measured = target + noise * (torch.rand(3, 1, 32, 32) > 0.5).float().mul(2).sub(1)
+    valid = torch.rand(3, 1, 32, 32) > 0.2
+    weights = balance(measured, torch.where(valid, target, torch.nan), valid)
+    torch.testing.assert_close(weights.flatten(), 0.02 / (0.004 + noise.flatten()), rtol=1e-4, atol=0)

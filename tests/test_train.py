@@ -1,13 +1,15 @@
-"""The training loop: it learns, resumes exactly, runs on two processes, stops on NaN and refuses mistakes."""
+"""The training loop: it learns, resumes exactly, is the same on two processes, stops on NaN and refuses mistakes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,10 +19,10 @@ import torch
 from depthsr import checkpoint
 from depthsr.config import EDGE, TrainConfig
 from depthsr.data.degrade import Degraded
-from depthsr.data.pairs import Sample
+from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
-from depthsr.train import StepKeys, balance, collate, crop_schedule, make_optimizer, rate_factor, train
+from depthsr.train import resumed_accumulate, train
 from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,15 +34,16 @@ TINY = dataclasses.replace(
 
 @pytest.fixture
 def data(tmp_path):
-    """Six random frames of three scenes in the folder layout."""
+    """Six random frames of three scenes, with holes, in the folder layout."""
     folder = tmp_path / "data"
     (folder / "rgb").mkdir(parents=True)
     (folder / "depth").mkdir()
     rng = np.random.default_rng(0)
     for number in range(6):
         name = f"scene{number % 3}_{number}"
-        coarse = rng.uniform(2, 60, (6, 8)).astype(np.float32)
-        np.save(folder / "depth" / f"{name}.npy", cv2.resize(coarse, (96, 64)))
+        depth_m = cv2.resize(rng.uniform(2, 60, (6, 8)).astype(np.float32), (96, 64))
+        depth_m[: 8 * number, 8:64] = np.nan  # more in one frame than in another: samples do not weigh the same
+        np.save(folder / "depth" / f"{name}.npy", depth_m)
         cv2.imwrite(str(folder / "rgb" / f"{name}.png"), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
     return folder
 
@@ -76,8 +79,19 @@ def journal(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+def trained(out):
+    """The weights at the end of a run, not their average."""
+    return torch.load(out / "checkpoint.pt", weights_only=True)["model"]
+
+
+def assert_equal_weights(ours, theirs, **tolerance):
+    assert ours.keys() == theirs.keys()
+    for name, expected in theirs.items():
+        torch.testing.assert_close(ours[name], expected, **tolerance, msg=lambda said, name=name: f"{name}: {said}")
+
+
 def losses_of(monkeypatch):
-    """Records every step's loss."""
+    """Records the loss of every micro-batch."""
     seen = []
 
     def recording(*args, **kwargs):
@@ -111,8 +125,7 @@ def test_a_killed_run_resumes_exactly(config, tmp_path, monkeypatch):
 
     assert seen == expected
     ours, theirs = (checkpoint.load_model(folder).state_dict() for folder in (resumed, whole))
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=0)
+    assert_equal_weights(ours, theirs, rtol=0, atol=0)
     assert [line["step"] for line in journal(tmp_path / "killed")] == [4, 8]
     assert journal(tmp_path / "killed")[-1] == journal(tmp_path / "run")[-1]
 
@@ -127,164 +140,172 @@ def test_the_average_is_what_is_saved(config):
     assert saved[name].abs().sum() > 0
 
 
-def test_one_batch_can_be_learnt():
-    """Depth that the guide shows and the measurement does not: the loss must fall far below that of no correction."""
-    torch.manual_seed(0)
+def test_one_sample_can_be_learnt(config, monkeypatch):
+    """Depth that the guide shows and the measurement does not: the error must fall far below that of no correction."""
     rng = np.random.default_rng(0)
     mask = cv2.resize(rng.random((4, 4)).astype(np.float32), (32, 32)) > 0.5
     target_m = np.where(mask, 4.0, 2.0).astype(np.float32)
-    rgb = np.repeat(mask[..., None], 3, 2).astype(np.float32)
     low_m = target_m.reshape(8, 4, 8, 4).mean((1, 3))
-    batch = collate([Sample(rgb, Degraded(low_m, low_m, 0.0, None, "classical"), target_m)])
-    model = DepthSR(TINY).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3, betas=(0.9, 0.9))
-    l1 = []
-    for _ in range(150):
-        depth, error = model(batch.rgb_B3HW, batch.prior)
-        loss, parts = restoration_loss(depth, error, batch.target_B1HW, batch.valid_B1HW)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    rgb = np.repeat(mask[..., None], 3, 2).astype(np.float32)
+    sample = Sample(rgb, Degraded(low_m, low_m, 0.0, None, "classical"), target_m)
+    monkeypatch.setattr(TrainingPairs, "__getitem__", lambda self, key: sample)
+    l1, real, expected = [], [], []
+
+    def recording(depth, error, target, valid, *args):
+        loss, parts = restoration_loss(depth, error, target, valid, *args)
         l1.append(parts["l1"].item())
+        real.append((depth - target).abs().mean().item())
+        expected.append(error.mean().item())
+        return loss, parts
+
+    monkeypatch.setattr("depthsr.train.restoration_loss", recording)
+    train(dataclasses.replace(config, steps=100, batch=1, final_fraction=0.0, learning_rate=3e-3, validate_steps=1000))
     assert l1[-1] < 0.25 * l1[0]
-    real_error = (depth - batch.target_B1HW).abs().mean()
-    assert error.mean().item() == pytest.approx(real_error.item(), rel=1.0)
+    assert expected[-1] == pytest.approx(real[-1], rel=1.0)  # the error head knows how wrong the depth is
 
 
-def test_collate_normalises_target_and_measurement_alike():
-    rng = np.random.default_rng(0)
-    samples = []
-    for low in (4, 8, 16):
-        target_m = rng.uniform(1, 9, (32, 32)).astype(np.float32)
-        target_m[0, 0] = np.nan
-        low_m = rng.uniform(1, 9, (low, low)).astype(np.float32)
-        samples.append(
-            Sample(rng.random((32, 32, 3), np.float32), Degraded(low_m, low_m, 0.0, None, "classical"), target_m)
-        )
-    batch = collate(samples)
-    for number, sample in enumerate(samples):
-        scale_m = batch.prior.scale_m_B[number].item()
-        assert scale_m == pytest.approx(
-            np.sort(sample.degraded.depth_m.ravel())[round((sample.degraded.depth_m.size - 1) * 0.99)]
-        )
-        result_m = batch.target_B1HW[number, 0].numpy() * scale_m
-        np.testing.assert_allclose(result_m, sample.target_m_HW, rtol=1e-6)
-        assert not batch.valid_B1HW[number, 0, 0, 0]
-        assert batch.valid_B1HW[number].sum() == 32 * 32 - 1
+def test_bf16_learns_as_fp32_does(config, monkeypatch):
+    """The losses of each step stay close, yet differ (autocast is on); weights and optimiser states stay float32."""
+    seen = losses_of(monkeypatch)
+    config = dataclasses.replace(config, steps=6, final_fraction=0.0, learning_rate=3e-3)
+    train(config)
+    expected = list(seen)
+    seen.clear()
+    out = Path(config.out).with_name("bf16")
+    train(dataclasses.replace(config, precision="bf16", out=str(out)))
+    assert seen == pytest.approx(expected, rel=0.02)
+    assert seen != expected
+    assert expected[-1] != pytest.approx(expected[0], rel=0.02)
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    moments = [value for moment in state["optimizer"]["state"].values() for value in moment.values()]
+    assert {tensor.dtype for tensor in [*state["model"].values(), *moments]} == {torch.float32}
 
 
-def test_balance_is_the_inverse_error_of_the_measurement():
-    rng = np.random.default_rng(0)
-    samples = []
-    for noise in (0.01, 0.1, 0.4):
-        low_m = np.full((8, 8), 5.0, np.float32)
-        target_m = low_m.repeat(4, 0).repeat(4, 1) + noise * rng.choice([-1, 1], (32, 32)).astype(np.float32)
-        target_m[3] = np.nan
-        samples.append(
-            Sample(rng.random((32, 32, 3), np.float32), Degraded(low_m, low_m, 0.0, 10.0, "classical"), target_m)
-        )
-    weights = balance(collate(samples)).flatten()
-    torch.testing.assert_close(weights, 0.02 / (0.004 + torch.tensor([0.001, 0.01, 0.04])), rtol=1e-4, atol=0)
+def test_a_step_is_the_same_however_micro_batches_share_it(config, tmp_path):
+    """Four samples at once, or in two or four parts of unequal numbers of valid pixels."""
+    config = dataclasses.replace(config, steps=4, batch=4, final_fraction=0.0, balance=True, gradient_clip=1e9)
+    train(config)
+    expected = trained(tmp_path / "run")
+    untrained = checkpoint.new_or_saved_model(config.preset).state_dict()
+    name = "unet.residual_head.weight"
+    assert (expected[name] - untrained[name]).abs().max() > 1e-3
+    for accumulate in (2, 4):
+        out = tmp_path / f"run{accumulate}"
+        train(dataclasses.replace(config, batch=4 // accumulate, accumulate=accumulate, out=str(out)))
+        assert_equal_weights(trained(out), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_two_processes_train_as_one(config, tmp_path):
-    """torchrun on gloo: each rank sees samples of its own; the weights are those of one process with both."""
+def test_two_processes_train_as_one_and_one_goes_on_for_two(config, tmp_path, caplog):
+    """torchrun on gloo: the weights are those of one process that takes both micro-batches at once; resumed from the
+    middle by one process, which then takes them one after the other, they are the same again.
+    """
+    config = dataclasses.replace(config, steps=6, batch=2, warmup_steps=1, final_fraction=0.0)
+    train(config)
+    expected = trained(tmp_path / "run")
+
+    two = dataclasses.replace(config, batch=1, out=str(tmp_path / "two"), checkpoint_minutes=0)
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import json, shutil\nfrom depthsr import checkpoint\nfrom depthsr.config import TrainConfig\n"
+        "from depthsr.train import train\nsave = checkpoint.save_training_state\n"
+        "def save_twice(state, path):\n"
+        "    save(state, path)\n"
+        "    if state['step'] == 3:\n"
+        "        shutil.copy(path, path.parent / 'step3.pt')\n"
+        "checkpoint.save_training_state = save_twice\n"
+        f"train(TrainConfig(**json.loads({json.dumps(dataclasses.asdict(two))!r})))\n"
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = dataclasses.asdict(dataclasses.replace(config, steps=3, batch=1, warmup_steps=1, final_fraction=0.0))
-    script = tmp_path / "two.py"
-    script.write_text(
-        "import json, sys\nfrom depthsr.config import TrainConfig\nfrom depthsr.train import train\n"
-        f"train(TrainConfig(**json.loads({json.dumps(settings)!r})))\n"
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    finished = subprocess.run(
+        [sys.executable, *launcher, str(script)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=tmp_path,
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        f"--master-port={port}",
-        str(script),
-    ]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    result = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["model"]
-    for name, expected in _mean_gradient_training(TrainConfig(**settings)).items():
-        torch.testing.assert_close(result[name], expected, rtol=1e-4, atol=1e-6)
+    assert_equal_weights(trained(tmp_path / "two"), expected, rtol=1e-4, atol=1e-6)
+
+    (tmp_path / "two" / "step3.pt").rename(tmp_path / "two" / "checkpoint.pt")
+    with caplog.at_level(logging.INFO, "depthsr"):
+        train(two, resume=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "resumed on 1 processes, begun on 2: --accumulate is 2 now, and the samples of each step stay the same"
+    ]
+    assert_equal_weights(trained(tmp_path / "two"), expected, rtol=1e-4, atol=1e-6)
 
 
-def _mean_gradient_training(config):
-    """The same run in one process: both ranks' samples, gradients averaged."""
-    from depthsr.data.layouts import open_dataset
-    from depthsr.data.pairs import TrainingPairs
-    from depthsr.train import split_names
-
-    model = checkpoint.new_or_saved_model(config.preset).to(memory_format=torch.channels_last).train()
-    dataset = open_dataset(config.data)
-    names, _ = split_names(dataset, config.validation)
-    pairs = TrainingPairs(dataset, names, recipe=config.recipe, seed=config.seed, cache_frames=10)
-    optimizer = make_optimizer(model, config)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(config, step))
-    for step in range(config.steps):
-        optimizer.zero_grad()
-        for rank in range(2):
-            batch = collate([pairs[step, rank, 0, config.crop]]).to(torch.device("cpu"), channels_last=True)
-            depth, error = model(batch.rgb_B3HW, batch.prior)
-            (restoration_loss(depth, error, batch.target_B1HW, batch.valid_B1HW)[0] / 2).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        optimizer.step()
-        scheduler.step()
-    return model.state_dict()
+def test_another_number_of_processes_keeps_the_samples_of_a_step_where_it_divides_them(caplog):
+    config = TrainConfig("", "", batch=3, accumulate=2)
+    begun = {"world": 4, "accumulate": 3}
+    with caplog.at_level(logging.INFO, "depthsr"):
+        assert resumed_accumulate(config, 4, begun) == 2
+        assert caplog.records == []
+        assert [resumed_accumulate(config, world, begun) for world in (1, 2, 3, 6, 12)] == [12, 6, 4, 2, 1]
+        caplog.clear()
+        assert resumed_accumulate(config, 5, begun) == 2
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "resumed on 5 processes, begun on 4: a step takes 30 samples from now on, not 36")
+    ]
 
 
-def test_a_loss_that_is_no_number_stops_with_its_batch(config, tmp_path, monkeypatch):
-    def broken(*args, **kwargs):
-        loss, parts = restoration_loss(*args, **kwargs)
-        return loss * torch.nan, parts
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_what_is_no_number_stops_with_the_batches_and_changes_no_weight(config, tmp_path, monkeypatch, broken):
+    """In the second of two micro-batches of the third step."""
+    calls = []
 
-    monkeypatch.setattr("depthsr.train.restoration_loss", broken)
-    with pytest.raises(FloatingPointError, match="step 0"):
-        train(config)
-    batch = torch.load(tmp_path / "run" / "bad_batch_0.pt", weights_only=False)
-    assert batch["rgb_B3HW"].shape == (2, 3, 32, 32)
+    def breaking(depth, *args):
+        loss, parts = restoration_loss(depth, *args)
+        calls.append(loss)
+        if len(calls) < 6:
+            return loss, parts
+        # The gradient of the root at 0 is infinite, and 0 times that no number; its value is 0.
+        factor = torch.nan if broken == "loss" else 1 + 0 * (depth - depth.detach()).abs().sum().sqrt()
+        return loss * factor, parts
 
+    made = []
+    real_new = checkpoint.new_or_saved_model
 
-def test_the_last_steps_take_larger_crops_of_about_as_many_pixels():
-    config = TrainConfig(data="", out="", steps=100, batch=8, crop=128, final_crop=256, final_fraction=0.2)
-    schedule = [crop_schedule(config, step) for step in range(100)]
-    assert schedule == [(8, 128)] * 80 + [(2, 256)] * 20
-    keys = [key for batch in StepKeys(config, 79, 81, rank=3) for key in batch]
-    assert keys == [(79, 3, slot, 128) for slot in range(8)] + [(80, 3, slot, 256) for slot in range(2)]
+    def remember(*args):
+        made.append(real_new(*args))
+        return made[0]
 
+    weights = []
+    real_clip = torch.nn.utils.clip_grad_norm_
 
-def test_learning_rate_warms_up_and_falls_to_zero():
-    config = TrainConfig(data="", out="", steps=1000, warmup_steps=100)
-    factors = [rate_factor(config, step) for step in range(1001)]
-    assert factors[0] == 0.01
-    assert factors[99] == 1.0
-    assert factors[550] == pytest.approx(0.5)
-    assert factors[1000] == pytest.approx(0.0)
+    def remember_weights(*args):
+        weights.append({name: tensor.clone() for name, tensor in made[0].state_dict().items()})
+        return real_clip(*args)
 
-
-def test_parts_have_their_own_learning_rates():
-    model = DepthSR(TINY)
-    model.depth_anything = torch.nn.Linear(3, 4)
-    config = TrainConfig(data="", out="", learning_rate=2e-4, backbone_learning_rate=2e-6)
-    optimizer = make_optimizer(model, config)
-    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    decay_of = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    assert {rate_of[id(p)] for p in model.unet.parameters()} == {2e-4}
-    assert {rate_of[id(p)] for p in model.depth_anything.parameters()} == {2e-6}
-    assert len(rate_of) == sum(1 for _ in model.parameters())
-    block = model.unet.middle[0]
-    assert decay_of[id(block.beta)] == decay_of[id(block.norm1.weight)] == 0
-    assert decay_of[id(block.conv1.weight)] == config.weight_decay
+    monkeypatch.setattr(checkpoint, "new_or_saved_model", remember)
+    monkeypatch.setattr("depthsr.train.restoration_loss", breaking)
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", remember_weights)
+    with pytest.raises(
+        FloatingPointError, match=r"step 2 gives no number .*gradient_norm nan.*bad_step_2_process_0.pt"
+    ):
+        train(dataclasses.replace(config, accumulate=2))
+    first, second = torch.load(tmp_path / "run" / "bad_step_2_process_0.pt", weights_only=False)
+    assert torch.isfinite(first["rgb_B3HW"]).all()
+    assert not torch.equal(first["rgb_B3HW"], second["rgb_B3HW"])
+    assert len(weights) == 3
+    assert_equal_weights(made[0].state_dict(), weights[2], rtol=0, atol=0)
+    assert not torch.equal(weights[2]["unet.residual_head.weight"], weights[1]["unet.residual_head.weight"])
 
 
 def test_published_validation_is_the_last_hundred(config):
     with pytest.raises(UserError, match="6 frames, of which the last 100"):
         train(dataclasses.replace(config, validation="last100"))
+
+
+def test_epochs_are_counted_in_the_training_frames(config, tmp_path):
+    """Four of the six frames are for training here: three epochs are six steps of two."""
+    train(dataclasses.replace(config, epochs=3.0))
+    assert [line["step"] for line in journal(tmp_path / "run")] == [4, 6]
+    assert json.loads((tmp_path / "run" / "train_config.json").read_text())["steps"] == 6
 
 
 def test_a_finished_run_is_not_overwritten(config):

@@ -1,0 +1,157 @@
+"""From training samples to what a step takes: numbered through the step, stacked, moved, given their priors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from depthsr.config import TrainConfig
+from depthsr.data.pairs import Sample, TrainingPairs
+from depthsr.losses import pixel_counts
+from depthsr.models.prior import Prior, make_prior
+from depthsr.schedule import crop_schedule
+
+#: Micro-batches that each loader process prepares ahead.
+PREFETCHED = 4
+
+
+class Stacked(NamedTuple):
+    """Samples of one crop size, ordered by low resolution.
+
+    rgb_B3HW               float32 [0, 1], channels_last.
+    depths_m_B1hw          the low-resolution depths, a tensor for each low resolution; metres, NaN = no value.
+    quantisation_step_m_B  0 = none or unknown.
+    max_depth_m_B          0 = unknown.
+    target_m_B1HW          metres, NaN = not trained on.
+    relative_B1HW          simulated relative depth; None: the model takes none, or has a network that makes it.
+    pixels_2               what `pixel_counts` says of the target; never moved, so that reading it waits for no device.
+    """
+
+    rgb_B3HW: Tensor
+    depths_m_B1hw: list[Tensor]
+    quantisation_step_m_B: Tensor
+    max_depth_m_B: Tensor
+    target_m_B1HW: Tensor
+    relative_B1HW: Tensor | None
+    pixels_2: Tensor
+
+    def to(self, device: torch.device) -> Stacked:
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Stacked(
+            moved(self.rgb_B3HW),
+            [moved(depth_m) for depth_m in self.depths_m_B1hw],
+            moved(self.quantisation_step_m_B),
+            moved(self.max_depth_m_B),
+            moved(self.target_m_B1HW),
+            None if self.relative_B1HW is None else moved(self.relative_B1HW),
+            self.pixels_2,
+        )
+
+
+class Batch(NamedTuple):
+    """What the network is trained on at once; depths in units of prior.scale_m_B. The others as in Stacked."""
+
+    rgb_B3HW: Tensor
+    prior: Prior
+    target_B1HW: Tensor
+    valid_B1HW: Tensor
+    relative_B1HW: Tensor | None
+    pixels_2: Tensor
+
+
+def stack(samples: list[Sample]) -> Stacked:
+    samples = sorted(samples, key=_low_size)
+    target_m = torch.from_numpy(np.stack([sample.target_m_HW for sample in samples]))[:, None].float()
+    relatives = [sample.relative_HW for sample in samples if sample.relative_HW is not None]
+    return Stacked(
+        torch.from_numpy(np.stack([sample.rgb_HW3 for sample in samples])).permute(0, 3, 1, 2),
+        [
+            torch.from_numpy(np.stack([sample.degraded.depth_m for sample in group]))[:, None]
+            for _, group in groupby(samples, _low_size)
+        ],
+        torch.tensor([sample.degraded.quantisation_step_m for sample in samples], dtype=torch.float32),
+        torch.tensor([sample.degraded.max_depth_m or 0.0 for sample in samples], dtype=torch.float32),
+        target_m,
+        torch.from_numpy(np.stack(relatives))[:, None] if relatives else None,
+        pixel_counts(torch.isfinite(target_m)),
+    )
+
+
+def add_prior(stacked: Stacked) -> Batch:
+    """Normalised and upsampled on the device of the tensors, the samples of one low resolution in one go."""
+    priors: list[Prior] = []
+    for depth_m_B1hw in stacked.depths_m_B1hw:
+        first = sum(len(prior.scale_m_B) for prior in priors)
+        rows = slice(first, first + len(depth_m_B1hw))
+        priors.append(
+            make_prior(
+                depth_m_B1hw,
+                torch.isfinite(depth_m_B1hw),
+                stacked.rgb_B3HW[rows],
+                stacked.quantisation_step_m_B[rows],
+                stacked.max_depth_m_B[rows],
+            )
+        )
+    prior = Prior(*(torch.cat(planes) for planes in zip(*priors, strict=True)))
+    target = stacked.target_m_B1HW / prior.scale_m_B[:, None, None, None]
+    return Batch(stacked.rgb_B3HW, prior, target, torch.isfinite(target), stacked.relative_B1HW, stacked.pixels_2)
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Samples of one crop size, whatever their low resolutions, to a batch."""
+    return add_prior(stack(samples))
+
+
+class StepKeys:
+    """Batch sampler: keys of TrainingPairs for the micro-batches that this process takes in steps first..last-1.
+
+    A step's samples are numbered through all processes and micro-batches. So a step of 2 processes with 3 micro-batches
+    of 4 samples takes the very samples of a step of one process with a batch of 24.
+    """
+
+    def __init__(self, config: TrainConfig, first: int, last: int, rank: int) -> None:
+        self._config, self._first, self._last = config, first, last
+        self._micro_batches = range(rank * config.accumulate, (rank + 1) * config.accumulate)
+
+    def __len__(self) -> int:
+        return (self._last - self._first) * len(self._micro_batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int, int]]]:
+        for step in range(self._first, self._last):
+            batch, side = crop_schedule(self._config, step)
+            for micro_batch in self._micro_batches:
+                yield [(step, 0, micro_batch * batch + slot, side) for slot in range(batch)]
+
+
+def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, device: torch.device) -> Iterator[Batch]:
+    """The micro-batches of `keys`, in order, on the device.
+
+    Decoding, cropping, degrading and colours are numpy's in the loader's processes, where a sample is a function of its
+    key on every machine. The prior, most of the arithmetic, is made there too when training on the CPU; for a GPU the
+    raw samples, a quarter of the bytes, are sent ahead from pinned memory and the GPU makes it.
+    """
+    on_device = device.type == "cuda"
+    loader = DataLoader(
+        pairs,
+        batch_sampler=keys,
+        collate_fn=stack if on_device else collate,
+        num_workers=config.workers,
+        prefetch_factor=PREFETCHED if config.workers > 0 else None,
+        pin_memory=on_device,
+    )
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    for loaded in loader:
+        batch = add_prior(loaded.to(device)) if on_device else loaded
+        yield batch._replace(rgb_B3HW=batch.rgb_B3HW.contiguous(memory_format=layout))
+
+
+def _low_size(sample: Sample) -> tuple[int, ...]:
+    return sample.degraded.depth_m.shape

@@ -1,0 +1,126 @@
+"""What a step takes: whose samples, in which units, with which prior."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from depthsr.batches import StepKeys, add_prior, collate, load_batches, stack
+from depthsr.config import TrainConfig
+from depthsr.data.degrade import Degraded
+from depthsr.data.pairs import Sample
+from depthsr.models.prior import make_prior
+
+
+def sample(low: tuple[int, int], seed: int = 0, step_m: float = 0.0, max_depth_m: float | None = None) -> Sample:
+    """A random sample of 32×32 with a hole in the target, one in the measurement, and relative depth."""
+    rng = np.random.default_rng([seed, *low])
+    target_m = rng.uniform(1, 9, (32, 32)).astype(np.float32)
+    target_m[0, 0] = np.nan
+    low_m = rng.uniform(1, 9, low).astype(np.float32)
+    low_m[-1, -1] = np.nan
+    rgb, relative = rng.random((32, 32, 3), np.float32), rng.random((32, 32), np.float32)
+    return Sample(rgb, Degraded(low_m, low_m, step_m, max_depth_m, "classical"), target_m, relative)
+
+
+def test_collate_normalises_target_and_measurement_alike():
+    samples = [sample((low, low)) for low in (4, 8, 16)]
+    batch = collate(samples)
+    for number, one in enumerate(samples):
+        scale_m = batch.prior.scale_m_B[number].item()
+        known_m = np.sort(one.degraded.depth_m[np.isfinite(one.degraded.depth_m)])
+        assert scale_m == pytest.approx(known_m[round((known_m.size - 1) * 0.99)])
+        result_m = batch.target_B1HW[number, 0].numpy() * scale_m
+        np.testing.assert_allclose(result_m, one.target_m_HW, rtol=1e-6)
+        assert not batch.valid_B1HW[number, 0, 0, 0]
+        assert batch.valid_B1HW[number].sum() == 32 * 32 - 1
+
+
+def test_the_prior_of_a_sample_does_not_depend_on_its_company():
+    """Samples of mixed low resolutions in any order: each sample's planes are those it has alone."""
+    lows = [(8, 8), (4, 16), (8, 8), (1, 1), (5, 3), (8, 8), (4, 16)]
+    samples = [
+        sample(low, seed, step_m=0.1 * seed, max_depth_m=12.0 if seed % 2 else None) for seed, low in enumerate(lows)
+    ]
+    samples[3] = dataclasses.replace(
+        samples[3], degraded=Degraded(*[np.full((1, 1), 3.0, np.float32)] * 2, 0, None, "")
+    )
+    batch = collate(samples)
+    unseen = list(range(len(samples)))
+    for row in range(len(samples)):
+        number = next(n for n in unseen if np.array_equal(samples[n].relative_HW, batch.relative_B1HW[row, 0].numpy()))
+        unseen.remove(number)
+        one = samples[number]
+        low_m = torch.from_numpy(one.degraded.depth_m)[None, None]
+        rgb = torch.from_numpy(one.rgb_HW3).permute(2, 0, 1)[None]
+        torch.testing.assert_close(batch.rgb_B3HW[row : row + 1], rgb, rtol=0, atol=0)
+        step_m, max_depth_m = one.degraded.quantisation_step_m, one.degraded.max_depth_m or 0.0
+        alone = make_prior(low_m, low_m.isfinite(), rgb, torch.tensor([step_m]).float(), torch.tensor([max_depth_m]))
+        for plane, expected in zip(batch.prior, alone, strict=True):
+            torch.testing.assert_close(plane[row : row + 1], expected, rtol=1e-5, atol=1e-6)
+        target = torch.from_numpy(one.target_m_HW) / alone.scale_m_B
+        torch.testing.assert_close(batch.target_B1HW[row, 0], target, equal_nan=True)
+    assert unseen == []
+
+
+def test_without_relative_depth_there_is_none():
+    samples = [dataclasses.replace(sample((4, 4)), relative_HW=None) for _ in range(2)]
+    assert collate(samples).relative_B1HW is None
+    assert add_prior(stack(samples).to(torch.device("cpu"))).relative_B1HW is None
+
+
+def test_processes_and_micro_batches_share_the_same_samples():
+    """Whatever the split of a step's eight samples, all are taken, each once, in a fixed crop size."""
+    config = TrainConfig(data="", out="", steps=10, batch=8, crop=128, final_fraction=0.0)
+    whole = [set(keys) for keys in StepKeys(config, 4, 7, rank=0)]
+    assert [len(keys) for keys in whole] == [8, 8, 8]
+    assert whole[0].isdisjoint(whole[1])
+    for batch, accumulate, world in ((4, 2, 1), (4, 1, 2), (2, 2, 2), (1, 4, 2), (1, 1, 8)):
+        shared = dataclasses.replace(config, batch=batch, accumulate=accumulate)
+        taken = [list(StepKeys(shared, 4, 7, rank)) for rank in range(world)]
+        assert {len(rank_keys) for rank_keys in taken} == {3 * accumulate} == {len(StepKeys(shared, 4, 7, 0))}
+        for number, keys in enumerate(whole):
+            micro_batches = [m for of_rank in taken for m in of_rank[number * accumulate : (number + 1) * accumulate]]
+            assert sorted(key for micro_batch in micro_batches for key in micro_batch) == sorted(keys)
+
+
+def test_keys_follow_the_crop_schedule():
+    config = TrainConfig(data="", out="", steps=100, batch=8, crop=128, final_crop=256, final_fraction=0.2)
+    before, after = StepKeys(config, 79, 81, rank=3)
+    assert [(key[0], key[-1]) for key in before] == [(79, 128)] * 8
+    assert [(key[0], key[-1]) for key in after] == [(80, 256)] * 2
+
+
+class _Pairs:
+    def __getitem__(self, key):
+        return sample([(8, 8), (4, 16), (5, 3)][sum(key) % 3], sum(key))
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loaded_batches_come_in_the_order_of_the_keys(workers, channels_last):
+    config = TrainConfig("", "", steps=3, batch=3, crop=32, workers=workers, channels_last=channels_last)
+    keys = StepKeys(config, 0, 3, rank=0)
+    loaded = list(load_batches(_Pairs(), keys, config, torch.device("cpu")))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for batch, batch_keys in zip(loaded, keys, strict=True):
+        assert batch.rgb_B3HW.is_contiguous(memory_format=layout)
+        expected = collate([_Pairs()[key] for key in batch_keys])
+        torch.testing.assert_close(batch.target_B1HW, expected.target_B1HW, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(batch.prior.candidates_BKHW, expected.prior.candidates_BKHW)
+
+
+@pytest.mark.gpu
+def test_the_gpu_makes_the_prior_that_the_loader_makes():
+    config = TrainConfig("", "", steps=2, batch=4, crop=32, workers=1)
+    keys = StepKeys(config, 0, 2, rank=0)
+    here = load_batches(_Pairs(), keys, config, torch.device("cpu"))
+    for batch, expected in zip(load_batches(_Pairs(), keys, config, torch.device("cuda")), here, strict=True):
+        assert batch.target_B1HW.is_cuda
+        assert not batch.pixels_2.is_cuda
+        torch.testing.assert_close(batch.target_B1HW.cpu(), expected.target_B1HW, equal_nan=True)
+        for plane, expected_plane in zip(batch.prior, expected.prior, strict=True):
+            torch.testing.assert_close(plane.cpu(), expected_plane, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,40 @@
+"""The journal's lines: means between lines, none from a future that did not happen."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from depthsr.journal import Journal
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_figures_are_means_since_the_last_line(tmp_path):
+    journal = Journal(tmp_path, 0)
+    for step in range(1, 2 * Journal.EVERY_STEPS + 10):
+        journal.add(step, {"loss": torch.tensor(float(step)), "norm": torch.tensor(2.0)}, 0.5)
+    journal.close()
+    first, second = lines(tmp_path)
+    half = (Journal.EVERY_STEPS + 1) / 2
+    assert first == {"step": Journal.EVERY_STEPS, "loss": half, "norm": 2.0, "learning_rate": 0.5}
+    assert second == {
+        "step": 2 * Journal.EVERY_STEPS,
+        "loss": half + Journal.EVERY_STEPS,
+        "norm": 2.0,
+        "learning_rate": 0.5,
+    }
+
+
+def test_a_resumed_run_drops_the_lines_beyond_its_checkpoint(tmp_path):
+    journal = Journal(tmp_path, 0)
+    for step in (10, 20, 30):
+        journal.write(step, {"rmse": float(step)})
+    journal.close()
+    journal = Journal(tmp_path, 20)
+    journal.write(25, {"rmse": 1.0})
+    journal.close()
+    assert [(line["step"], line["rmse"]) for line in lines(tmp_path)] == [(10, 10.0), (20, 20.0), (25, 1.0)]

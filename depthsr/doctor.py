@@ -12,6 +12,7 @@ from pathlib import Path
 
 from depthsr import config
 from depthsr.compiled import instruction_set, why_no_module
+from depthsr.runtime import choose_automatically
 from depthsr.types import UserError
 
 PACKAGES = ("torch", "triton", "transformers", "numpy", "opencv-python", "OpenEXR", "safetensors", "huggingface-hub")
@@ -26,7 +27,8 @@ INSTRUCTION_SETS = {
     "avx512bf16": "this processor has AVX-512, and its bfloat16 instructions",
     "avx512": "this processor has AVX-512, without its bfloat16 instructions",
     "avx2": "this processor has AVX2 and FMA, but not all of AVX-512 (F, BW, DQ, VL)",
-    "neon": "every aarch64 processor has NEON",
+    "neonbf16": "this processor has NEON, and its bfloat16 instructions",
+    "neon": "this processor has NEON, without its bfloat16 instructions",
     "portable": "this processor has none of those that depthsr has kernels of their own for: AVX2, AVX-512, NEON",
 }
 
@@ -99,8 +101,11 @@ def _modules() -> Iterator[str]:
 
 def _runtimes() -> Iterator[str]:
     """What `--runtime` can be here, and what the native one computes with."""
-    has_torch = importlib.util.find_spec("torch") is not None
-    yield f"auto: {'torch' if has_torch else 'native, as torch is not installed'}"
+    try:
+        chosen, reason = choose_automatically()
+        yield f"auto: {chosen} for edge ({reason})"
+    except UserError as error:
+        yield f"auto: fails for edge: {error}"
     if reason := why_no_module("_native"):
         yield f"not native: {reason}"
         return

@@ -7,15 +7,14 @@ prediction.depth_m                                   # float32 H×W metres
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
 
 from depthsr.inputs import check_depth, check_levels, check_relative, check_rgb, check_sizes
+from depthsr.runtime import choose_runtime
 from depthsr.types import Prediction, UserError
 
 if TYPE_CHECKING:
@@ -23,15 +22,10 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("metric", "ais")
 
-#: What computes a model. A baseline needs neither.
-RUNTIMES = ("auto", "torch", "native")
-
 #: A value is supported when a measurement lies within this many low-resolution pixels or, in dense maps, within this
 #: share of the longer side: the gap an edge-guided fill can be trusted to close.
 SUPPORT_PIXELS = 1.5
 SUPPORT_SHARE = 1 / 40
-
-log = logging.getLogger(__name__)
 
 
 class Restorer(Protocol):
@@ -142,8 +136,8 @@ def load(
     device        "auto" (a CUDA device when there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
     dtype         "auto" or "fp32"; "fp16" or "bf16": half-precision weights and the fastest arithmetic the device does
                   correctly with them (see depthsr.precision).
-    runtime       "torch"; "native": C++ on the CPU without torch, for models without Depth Anything; "auto": torch
-                  where it is installed, else native.
+    runtime       "torch"; "native": C++ on the CPU without torch, for models without Depth Anything; "auto": native
+                  where torch is missing or would compute on the CPU too, if it can run the model (depthsr.runtime).
 
     Raises UserError for a model that does not exist, is damaged or of another kind, for a missing device, and for what
     the runtime cannot do.
@@ -152,23 +146,11 @@ def load(
 
     if name_or_path in BASELINES:
         return Predictor(name_or_path, BaselineRestorer(BASELINES[name_or_path]))
-    if choose_runtime(runtime) == "torch":
+    if choose_runtime(runtime, name_or_path, device, dtype) == "torch":
         from depthsr.torch_runtime import load_restorer
     else:
         from depthsr.native import load_restorer
     return Predictor(name_or_path, load_restorer(name_or_path, device, dtype))
-
-
-def choose_runtime(runtime: str) -> str:
-    """ "torch" or "native" for one of RUNTIMES. Raises UserError for another, and for torch where there is none."""
-    if runtime not in RUNTIMES:
-        raise UserError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}.")
-    has_torch = find_spec("torch") is not None
-    if runtime == "torch" and not has_torch:
-        raise UserError("torch is not installed: install it (pip install torch), or use --runtime native.")
-    if runtime == "auto" and not has_torch:
-        log.info("torch is not installed: the native runtime computes, on the CPU.")
-    return "torch" if has_torch and runtime != "native" else "native"
 
 
 def supported(valid_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:

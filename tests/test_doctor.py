@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from depthsr import doctor
+from depthsr.runtime import choose_automatically
 
 
 def test_names_the_implementation_of_every_op(native, monkeypatch):
@@ -41,7 +42,7 @@ def test_says_which_instruction_set_the_native_runtime_uses_and_why(native_modul
     monkeypatch.delenv("DEPTHSR_ISA", raising=False)
     monkeypatch.setenv("DEPTHSR_THREADS", "3")
     report = doctor.report()
-    assert "  auto: torch\n" in report
+    assert "  auto: {} for edge ({})\n".format(*choose_automatically()) in report
     assert f"  native: {isa} kernels ({doctor.INSTRUCTION_SETS[isa]}); 3 threads\n" in report
     monkeypatch.setenv("DEPTHSR_ISA", isa)
     assert f"  native: {isa} kernels (DEPTHSR_ISA={isa}); 3 threads\n" in doctor.report()
@@ -74,8 +75,10 @@ def test_the_instruction_set_is_the_best_of_this_processor(native_module):
         assert ("bf16" in native_module.isa()) <= ("avx512_bf16" in features)
     elif {"avx2", "fma"} <= features:
         assert native_module.isa() == "avx2"
+    elif "asimd" in features:
+        assert native_module.isa() == ("neonbf16" if "bf16" in features else "neon")
     else:
-        assert native_module.isa() in ("neon", "portable")
+        assert native_module.isa() == "portable"
 
 
 def test_says_why_there_is_no_native_runtime(monkeypatch):
@@ -100,5 +103,5 @@ print(doctor.report())
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "none: torch is not installed" in done.stdout
-    assert "auto: native, as torch is not installed" in done.stdout
+    assert "auto: native for edge (torch is not installed)" in done.stdout
     assert "numpy" in done.stdout

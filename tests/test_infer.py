@@ -197,9 +197,9 @@ def test_fp16_weights_are_half_precision_and_the_result_close(saved_model, caplo
     """On a CPU without fast half precision: the weights are rounded, the arithmetic is fp32, and one line says so."""
     monkeypatch.setattr(precision, "_cpu_has", lambda features: False)
     rgb, depth_m = frame()
-    full = load(saved_model, device="cpu")
+    full = load(saved_model, device="cpu", runtime="torch")
     with caplog.at_level(logging.INFO, logger="depthsr"):
-        half = load(saved_model, device="cpu", dtype="fp16")
+        half = load(saved_model, device="cpu", dtype="fp16", runtime="torch")
     assert [r.message for r in caplog.records] == [
         "fp16 weights, computed in fp32: this CPU has no fast fp16 arithmetic."
     ]
@@ -214,9 +214,9 @@ def test_fp16_weights_are_half_precision_and_the_result_close(saved_model, caplo
 def test_half_precision_arithmetic_gives_nearly_the_same_depth(saved_model, dtype, monkeypatch):
     monkeypatch.setattr(precision, "_cpu_has", lambda features: True)
     rgb, depth_m = frame()
-    half = load(saved_model, device="cpu", dtype=dtype)
+    half = load(saved_model, device="cpu", dtype=dtype, runtime="torch")
     assert next(half.restorer.model.parameters()).dtype == precision.DTYPES[dtype]
-    actual, expected = half(rgb, depth_m), load(saved_model, device="cpu")(rgb, depth_m)
+    actual, expected = half(rgb, depth_m), load(saved_model, device="cpu", runtime="torch")(rgb, depth_m)
     assert actual.depth_m.dtype == actual.error_m.dtype == np.float32
     np.testing.assert_allclose(actual.depth_m, expected.depth_m, atol=0.02 if dtype == "fp16" else 0.15)
 

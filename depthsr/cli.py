@@ -13,7 +13,7 @@ from collections.abc import Callable
 import click
 
 from depthsr import __version__
-from depthsr.config import TrainConfig, train_config
+from depthsr.config import RELATIVE_SOURCES, TrainConfig, train_config
 from depthsr.types import UserError
 
 #: Packages that an installation with DEPTHSR_TORCH=0 does not bring.
@@ -228,6 +228,12 @@ def train(context: click.Context, resume: bool, **options: typing.Any) -> None:
 @click.option("--limit", type=int, help="At most so many frames, spread evenly.")
 @click.option("--seed", default=0, help="Of the simulated degradation.")
 @click.option(
+    "--relative",
+    type=click.Choice(RELATIVE_SOURCES),
+    default="network",
+    help="Relative depth of models that take it: of their own network, or simulated from the truth.",
+)
+@click.option(
     "--benchmark",
     help="Say that --data are the test frames of middlebury, lu, nyuv2, rgb-d-d, rgb-d-d-sensor or arkitscenes: adds "
     "the figures published for the same protocol.",
@@ -251,6 +257,7 @@ def evaluate(
     split: str | None,
     limit: int | None,
     seed: int,
+    relative: str,
     benchmark: str | None,
     json: str | None,
     markdown: str | None,
@@ -264,7 +271,7 @@ def evaluate(
     Prints a table with a row for each model or baseline, with bootstrap intervals; --json keeps every number.
     """
     models = list(model) or None
-    options = {"baselines": baselines, "split": split, "limit": limit, "seed": seed}
+    options = {"baselines": baselines, "split": split, "limit": limit, "seed": seed, "relative": relative}
     where = {"device": device, "dtype": "fp16" if fp16 else "auto"}
     if robustness is not None:
         if protocol != "ais" or (benchmark, markdown, sheet) != (None, None, None):
@@ -314,6 +321,32 @@ def degrade(depth: str, out: str, protocol: str, seed: int, depth_scale: float |
     written = degrade_files(depth, out, protocol, seed=seed, depth_scale=depth_scale)
     unit = "levels" if protocol == "ais" else "metres, NaN = no value"
     click.echo(f"wrote {len(written)} depth map{'s' if len(written) != 1 else ''} to {out} (float32 {unit})")
+
+
+@app.group()
+def data() -> None:
+    """Make data to train on."""
+
+
+@data.command()
+@click.option("--out", required=True, metavar="DIR", help="Folder for rgb/NAME.png and depth/NAME.npy.")
+@click.option("--scenes", required=True, type=int, help="How many scenes.")
+@click.option("--frames", required=True, type=int, help="Frames of each scene, every one from another place.")
+@click.option("--seed", default=0, help="Of the first scene; the others count on from it.")
+@click.option("--size", default="640x480", metavar="WIDTHxHEIGHT", help="Of the pictures, pixels.")
+@click.option("--threads", type=int, help="How many cores to use. Default: all.")
+def render(out: str, scenes: int, frames: int, seed: int, size: str, threads: int | None) -> None:
+    """Render synthetic scenes with exact depth.
+
+    Rooms, halls, streets, gardens and yards, as a folder for --data of train and eval, split by scene. Needs Mitsuba:
+    pip install 'depthsr[render]'. A run that was interrupted goes on where it was.
+    """
+    from depthsr.data.render.files import RenderOptions, parse_size, render_folder
+
+    width, height = parse_size(size)
+    options = RenderOptions(scenes=scenes, frames=frames, seed=seed, width=width, height=height, threads=threads)
+    rendered, kept = render_folder(out, options)
+    click.echo(f"rendered {rendered} frames to {out}" + (f", kept {kept} that were there" if kept else ""))
 
 
 @app.command()

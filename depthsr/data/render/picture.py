@@ -1,0 +1,47 @@
+"""From the light that surfaces send to an 8-bit photograph: haze, sky behind, exposure, sRGB."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from depthsr.data.render.scene import Sky
+
+#: The exposure puts this quantile of the surfaces' brightness at this level; the sky follows, and may clip.
+EXPOSED_QUANTILE, EXPOSED_LEVEL = 0.9, 0.7
+
+#: Of the mean brightness, what the lens scatters over the whole picture.
+GLARE = 0.015
+
+
+def photograph(
+    surfaces_HW3: np.ndarray, coverage_HW: np.ndarray, depth_m_HW: np.ndarray, rays_HW3: np.ndarray, sky: Sky
+) -> np.ndarray:
+    """H×W×3 uint8 sRGB.
+
+    surfaces_HW3   linear RGB radiance of the surfaces, weighted by the share of the pixel they cover.
+    coverage_HW    that share, in [0, 1]; the sky shows in the rest.
+    depth_m_HW     metres at the pixels' centres; inf = sky.
+    rays_HW3       directions of the pixels, of any length.
+    """
+    # Haze at each sample's own depth is not at hand. Where the centre alone sees the sky, the nearest neighbour's depth
+    # stands for what else is in the pixel: a wire must not vanish into the haze behind it.
+    seen_m = np.where(np.isinf(depth_m_HW), cv2.erode(depth_m_HW, np.ones((3, 3))), depth_m_HW)
+    clear = np.exp(-seen_m / sky.visibility_m)[..., None]
+    coverage = coverage_HW[..., None]
+    hazy = clear * surfaces_HW3 + (1 - clear) * coverage * sky.horizon
+    light = hazy + (1 - coverage) * sky.radiance(rays_HW3)
+    return srgb(_exposure(hazy, coverage_HW) * (light + GLARE * light.mean()))
+
+
+def _exposure(radiance_HW3: np.ndarray, coverage_HW: np.ndarray) -> float:
+    surfaces = radiance_HW3[coverage_HW > 0.5].mean(axis=1)
+    level = float(np.quantile(surfaces, EXPOSED_QUANTILE)) if len(surfaces) else 0.0
+    return EXPOSED_LEVEL / level if level > 0 else 1.0
+
+
+def srgb(linear_HW3: np.ndarray) -> np.ndarray:
+    """8-bit sRGB (IEC 61966-2-1) of linear light; below 0 and above 1 it clips."""
+    linear = np.clip(linear_HW3, 0, 1)
+    coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(255 * coded).astype(np.uint8)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from depthsr import metrics
 from depthsr.bootstrap import LEVEL, RESAMPLES, Bootstrap, bootstrap
+from depthsr.config import RELATIVE_SOURCES
 from depthsr.data.degrade import (
     AIS_CLIP_M,
     AIS_STEP_M,
@@ -27,6 +28,7 @@ from depthsr.data.degrade import (
     ground_truth,
 )
 from depthsr.data.layouts import Frame, FrameDataset, open_dataset
+from depthsr.data.relative import simulated_relative_depth
 from depthsr.io.depth import MILLIMETRE_M, NO_VALUE_UINT16
 from depthsr.models.baselines import BASELINES
 from depthsr.precision import resolve_device
@@ -40,6 +42,8 @@ SPLITS = ("all", "train", "val", "last100")
 #: Limits of the depth ranges that are scored apart: of "ais" the end of its first level, within which it tells nothing.
 AIS_RANGES_M = (AIS_STEP_M,)
 RANGES_M = (5.0, 20.0)
+#: Keeps the random numbers of simulated relative depth apart from those of the degradation with the same seed.
+RELATIVE_STREAM = 1
 #: Metrics in which methods are compared with the best baseline.
 COMPARED = ("rmse", "mae")
 
@@ -55,6 +59,7 @@ def evaluate(
     split: str | None = None,
     limit: int | None = None,
     seed: int = 0,
+    relative: str = "network",
     benchmark: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -70,10 +75,13 @@ def evaluate(
     limit      at most so many frames, spread evenly over the split.
     seed       the noise of the i-th frame of the folder is drawn from seed + i, whatever the split and limit; the
                bootstrap is drawn from it too.
+    relative   one of depthsr.config.RELATIVE_SOURCES: models that take relative depth make it with their own network,
+               or get it simulated from the truth (depthsr.data.relative), the i-th frame's drawn from seed + i.
     benchmark  one of depthsr.published.BENCHMARKS, if `data` are its test frames: puts published figures beside ours.
 
     Returns
       protocol, frames (their number), split, seed, device, benchmark
+      relative        as given, where a method takes relative depth; else None.
       unit            of depth and of every error: "m", or "grey levels" for the benchmarks that are scored so.
       ranges_m        limits of the ranges of depth that are scored apart.
       input           "simulated", "own" (all frames brought theirs) or "mixed".
@@ -88,7 +96,8 @@ def evaluate(
       published       rows of papers that ran the same protocol on the same benchmark.
       frame_names, scenes, per_frame   the last is one {"method", metric: [a value or None a frame]} a method.
 
-    Raises UserError for an unknown protocol, split, benchmark or model and bad files.
+    Raises UserError for an unknown protocol, split, benchmark, model or source of relative depth, for "simulated"
+    where no model takes it, and bad files.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
@@ -98,9 +107,10 @@ def evaluate(
     names = choose_frames(dataset, split, limit)
     methods = choose_methods(models, baselines)
     predictors = {method: load_method(method, protocol, device, dtype) for method in methods}
+    used_relative = relative_source(relative, predictors)
     limits_m = () if unit != "m" else AIS_RANGES_M if protocol == "ais" else RANGES_M
 
-    measured = _measure(dataset, names, protocol, predictors, limits_m, seed)
+    measured = _measure(dataset, names, protocol, predictors, limits_m, seed, relative)
     if not measured.frame_names:
         raise UserError(f"{data} has no frame with depth to score; check the files in its depth folder.")
     scenes = [dataset.scene(name) for name in measured.frame_names]
@@ -119,6 +129,7 @@ def evaluate(
         "seed": seed,
         "device": str(resolve_device(device)),
         "benchmark": benchmark,
+        "relative": used_relative,
         "unit": unit,
         "ranges_m": list(limits_m),
         "input": measured.inputs,
@@ -169,6 +180,7 @@ def _measure(
     predictors: dict[str, Predictor],
     limits_m: Sequence[float],
     seed: int,
+    relative: str,
 ) -> _Measured:
     """Restore and score frame by frame; frames with nothing to score or to start from are left out, and told."""
     measured = _Measured()
@@ -179,11 +191,12 @@ def _measure(
         if not (np.isfinite(truth_m).any() and np.isfinite(degraded.depth_m).any()):
             log.warning("%s is left out: it has no depth to score or none to start from.", name)
             continue
+        relative_HW = relative_input(frame, name, dataset, relative, seed)
         for method, predictor in predictors.items():
             if not measured.times_ms[method]:
-                restore(predictor, frame, degraded)  # the first call pays for start-up; it is not counted
+                restore(predictor, frame, degraded, relative_HW)  # the first call pays for start-up; not counted
             start = time.perf_counter()
-            depth_m = restore(predictor, frame, degraded)
+            depth_m = restore(predictor, frame, degraded, relative_HW)
             measured.times_ms[method].append(1e3 * (time.perf_counter() - start))
             measured.scores[method].append(
                 {**metrics.score(depth_m, truth_m), **metrics.rmse_by_range(depth_m, truth_m, limits_m)}
@@ -289,11 +302,33 @@ def _metres(lr_hw: np.ndarray, name: str) -> np.ndarray:
     return np.where(np.isfinite(low_m) & (low_m > 0), low_m, np.float32("nan"))
 
 
-def restore(predictor: Predictor, frame: Frame, degraded: Degraded) -> np.ndarray:
-    """H×W metres; the method is told what is known of the input."""
+def relative_source(relative: str, predictors: dict[str, Predictor]) -> str | None:
+    """As given, if a method takes relative depth; else None. Raises UserError as `evaluate` does."""
+    if relative not in RELATIVE_SOURCES:
+        raise UserError(f"there is no relative depth {relative!r}; choose one of {', '.join(RELATIVE_SOURCES)}.")
+    if any(predictor.restorer.takes_relative for predictor in predictors.values()):
+        return relative
+    if relative == "simulated":
+        raise UserError("none of the models takes relative depth; leave --relative out, or score a model such as base.")
+    return None
+
+
+def relative_input(frame: Frame, name: str, dataset: FrameDataset, relative: str, seed: int) -> np.ndarray | None:
+    """Simulated from the frame's depth, by seed + the frame's place in the folder; None for "network"."""
+    if relative == "network":
+        return None
+    rng = np.random.default_rng([RELATIVE_STREAM, seed + dataset.names.index(name)])
+    return simulated_relative_depth(frame.depth_m, rng, rgb_HW3=frame.rgb)
+
+
+def restore(
+    predictor: Predictor, frame: Frame, degraded: Degraded, relative_HW: np.ndarray | None = None
+) -> np.ndarray:
+    """H×W metres; the method is told what is known of the input, and gets relative depth if it takes it."""
     return predictor(
         frame.rgb,
         degraded.depth_m,
+        relative=relative_HW if predictor.restorer.takes_relative else None,
         quantisation_step_m=degraded.quantisation_step_m,
         max_depth_m=degraded.max_depth_m,
     ).depth_m

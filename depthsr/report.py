@@ -85,6 +85,8 @@ def _columns(result: dict) -> list[Column]:
 def _caption(result: dict) -> str:
     interval = result["interval"]
     source = "" if result["input"] == "simulated" else f", low-resolution input: {result['input']}"
+    if result["relative"] is not None:
+        source += f", relative depth: {result['relative']}"
     return (
         f"{result['protocol']}: {result['frames']} frames, split {result['split']}, seed {result['seed']}{source}; "
         f"in brackets {100 * interval['level']:g} % intervals, bootstrap of {interval['units']} {interval['unit']}s"

@@ -17,7 +17,14 @@ from depthsr import metrics
 from depthsr.bootstrap import LEVEL, RESAMPLES, bootstrap
 from depthsr.data.degrade import AIS_DROPPED_BITS, AIS_FACTOR, degrade_ais, ground_truth
 from depthsr.data.layouts import open_dataset
-from depthsr.evaluate import choose_frames, choose_methods, load_method, restore
+from depthsr.evaluate import (
+    choose_frames,
+    choose_methods,
+    load_method,
+    relative_input,
+    relative_source,
+    restore,
+)
 from depthsr.io.atomic import atomic_path
 from depthsr.models.baselines import BASELINES
 from depthsr.precision import resolve_device
@@ -49,6 +56,7 @@ def measure(
     split: str | None = None,
     limit: int | None = None,
     seed: int = 0,
+    relative: str = "network",
     device: str = "auto",
     dtype: str = "auto",
 ) -> dict:
@@ -57,14 +65,15 @@ def measure(
     The frames' own low-resolution depth (`lr/`) is not used, and a frame's noise is the same at every strength. It
     takes about fifteen times as long as the table of `ais`.
 
-    Returns {"protocol": "ais", "frames", "split", "seed", "device", "interval" (as of evaluate), "sweeps": [{"varied",
-    "values", "method", "rmse": [metres a value], "ci": [[low, high] or None a value]}, ...]}.
+    Returns {"protocol": "ais", "frames", "split", "seed", "device", "relative", "interval" (as of evaluate), "sweeps":
+    [{"varied", "values", "method", "rmse": [metres a value], "ci": [[low, high] or None a value]}, ...]}.
     """
     dataset = open_dataset(data)
     split = split or ("val" if dataset.has_own_split else "all")
     names = choose_frames(dataset, split, limit)
     methods = choose_methods(models, baselines)
     predictors = {method: load_method(method, "ais", device, dtype) for method in methods}
+    used_relative = relative_source(relative, predictors)
 
     settings = _settings()
     rmse_m: dict[tuple, list[float]] = {(setting, method): [] for setting in settings for method in methods}
@@ -75,10 +84,11 @@ def measure(
         if not np.isfinite(truth_m).any():
             continue
         scenes.append(dataset.scene(name))
+        relative_HW = relative_input(frame, name, dataset, relative, seed)
         for setting in settings:
             degraded = degrade_ais(frame.depth_m, seed=seed + dataset.names.index(name), **dict(setting))
             for method, predictor in predictors.items():
-                rmse_m[setting, method].append(metrics.rmse(restore(predictor, frame, degraded), truth_m))
+                rmse_m[setting, method].append(metrics.rmse(restore(predictor, frame, degraded, relative_HW), truth_m))
     if not scenes:
         raise UserError(f"{data} has no frame with depth to score; check the files in its depth folder.")
 
@@ -103,6 +113,7 @@ def measure(
         "split": split,
         "seed": seed,
         "device": str(resolve_device(device)),
+        "relative": used_relative,
         "interval": {"level": LEVEL, "resamples": RESAMPLES, "unit": drawn.unit, "units": drawn.units},
         "sweeps": sweeps,
     }
@@ -119,7 +130,8 @@ def _settings() -> list[tuple[tuple[str, float], ...]]:
 
 def table(curves: dict) -> str:
     """A Markdown table for each sweep: RMSE in metres, a row a method, a column a value."""
-    lines = [f"RMSE (m) on {curves['frames']} frames, split {curves['split']}, seed {curves['seed']}"]
+    relative = "" if curves["relative"] is None else f", relative depth: {curves['relative']}"
+    lines = [f"RMSE (m) on {curves['frames']} frames, split {curves['split']}, seed {curves['seed']}{relative}"]
     for varied, (title, values) in SWEEPS.items():
         lines += ["", f"| {title} | " + " | ".join(f"{value:g}" for value in values) + " |"]
         lines.append("|---|" + "---:|" * len(values))

@@ -10,7 +10,7 @@ import numpy as np
 from depthsr import metrics
 from depthsr.data.degrade import ground_truth
 from depthsr.data.layouts import open_dataset
-from depthsr.evaluate import degraded_input, load_method, restore
+from depthsr.evaluate import degraded_input, load_method, relative_input, restore
 from depthsr.io.picture import colourise, depth_range, side_by_side, write_picture
 
 WORST = 2
@@ -36,7 +36,10 @@ def write_sheet(
         frame = dataset.read(name)
         truth_m = ground_truth(frame.depth_m, protocol)
         degraded = degraded_input(frame, name, dataset, protocol, result["seed"])
-        depths_m = {method: restore(predictor, frame, degraded) for method, predictor in predictors.items()}
+        relative_HW = relative_input(frame, name, dataset, result["relative"] or "network", result["seed"])
+        depths_m = {
+            method: restore(predictor, frame, degraded, relative_HW) for method, predictor in predictors.items()
+        }
         rows += _rows(f"{which}: {name}", frame.rgb, degraded.depth_m, depths_m, truth_m, result["unit"])
     write_picture(path, np.vstack(rows))
     return cases

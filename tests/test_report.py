@@ -18,6 +18,7 @@ def result(**changes) -> dict:
         "frames": 3,
         "split": "val",
         "seed": 0,
+        "relative": None,
         "unit": "m",
         "ranges_m": [16.0],
         "input": "simulated",

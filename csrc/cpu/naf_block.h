@@ -28,6 +28,17 @@ struct PackedNafBlock {
   const float* project_bias;  // conv3's bias times beta; its weights depend on the frame (attended_projection)
 };
 
+// The same block with its number of channels known to the compiler, which then unrolls the short loops over them: for few
+// channels those are what takes the time. CHANNELS 0: any number.
+template <int CHANNELS, typename O>
+DEPTHSR_INLINE PackedNafBlock<O> with_known_channels(PackedNafBlock<O> block) {
+  if constexpr (CHANNELS > 0) {
+    block.channels = CHANNELS;
+    block.stride = (CHANNELS + PANEL - 1) / PANEL * PANEL;
+  }
+  return block;
+}
+
 // In floats.
 template <typename O = float>
 DEPTHSR_INLINE std::int64_t packed_naf_block_size(std::int64_t channels) {
@@ -248,12 +259,14 @@ DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const PackedNa
 }
 
 // y and, for each tile of each frame, the sums of its channels (`stride` floats a tile).
-template <typename T, typename O>
-void naf_block_first_pass(const T* x, const PackedNafBlock<O>& block, float eps, Image image, T* y, float* tile_sums,
-                          ParallelFor parallel_for) {
-  const Tiles tiles = tiles_of(image);
-  const std::int64_t frame = image.height * image.width * image.channels;
-  parallel_for(image.batch * tiles.count(), 1, [&](std::int64_t begin, std::int64_t end) {
+template <int CHANNELS, typename T, typename O>
+void naf_block_first_pass(const T* x, const PackedNafBlock<O>& packed, float eps, Image any_image, T* y,
+                          float* tile_sums, ParallelFor parallel_for) {
+  const Tiles tiles = tiles_of(any_image);
+  parallel_for(any_image.batch * tiles.count(), 1, [&](std::int64_t begin, std::int64_t end) {
+    const auto block = with_known_channels<CHANNELS>(packed);
+    const Image image{any_image.batch, any_image.height, any_image.width, block.channels};
+    const std::int64_t frame = image.height * image.width * image.channels;
     const std::int64_t row_floats = (tiles.columns + 2) * 2 * block.stride;
     float* memory = scratch(Scratch::RANGE, 3 * row_floats + (tiles.columns + 2) * block.stride);
     O* normalised = reinterpret_cast<O*>(memory + 3 * row_floats);
@@ -342,11 +355,12 @@ DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock
 }
 
 // projections: a packed matrix a sample (attended_projection). `out` may be x.
-template <typename T, typename O>
-void naf_block_second_pass(const T* x, const T* y, const PackedNafBlock<O>& block, const O* projections, float eps,
+template <int CHANNELS, typename T, typename O>
+void naf_block_second_pass(const T* x, const T* y, const PackedNafBlock<O>& packed, const O* projections, float eps,
                            Image image, T* out, ParallelFor parallel_for) {
   const std::int64_t pixels = image.height * image.width, runs = (pixels + RUN - 1) / RUN;
   parallel_for(image.batch * runs, 16, [&](std::int64_t begin, std::int64_t end) {
+    const auto block = with_known_channels<CHANNELS>(packed);
     float* memory = scratch(Scratch::RANGE, 4 * RUN * block.stride);
     for (std::int64_t item = begin; item < end; ++item) {
       const std::int64_t sample = item / runs, first = item % runs * RUN;
@@ -368,21 +382,31 @@ DEPTHSR_INLINE std::int64_t naf_block_scratch(Image image) {
 }
 
 // The block with its weights already packed. `out` may be x.
-template <typename T, typename O>
-void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNafBlock<O>& block, float eps, Image image,
+template <int CHANNELS, typename T, typename O>
+void naf_block_of(const T* x, const NafBlockWeights& weights, const PackedNafBlock<O>& block, float eps, Image image,
                       float* memory, T* out, ParallelFor parallel_for) {
   const std::int64_t tiles = tiles_of(image).count();
   T* y = reinterpret_cast<T*>(memory);
   float* tile_sums = memory + image.elements() * sizeof(T) / sizeof(float) + PANEL;
   float* mean = tile_sums + image.batch * tiles * block.stride;
   O* projections = reinterpret_cast<O*>(mean + 2 * block.stride);
-  naf_block_first_pass(x, block, eps, image, y, tile_sums, parallel_for);
+  naf_block_first_pass<CHANNELS>(x, block, eps, image, y, tile_sums, parallel_for);
   for (std::int64_t sample = 0; sample < image.batch; ++sample) {
     frame_mean(tile_sums + sample * tiles * block.stride, tiles, block.stride, image.height * image.width, mean);
     attended_projection(weights, image.channels, mean, mean + block.stride,
                         projections + sample * packed_size(image.channels, image.channels));
   }
-  naf_block_second_pass(x, y, block, projections, eps, image, out, parallel_for);
+  naf_block_second_pass<CHANNELS>(x, y, block, projections, eps, image, out, parallel_for);
+}
+
+template <typename T, typename O>
+void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNafBlock<O>& block, float eps, Image image,
+                      float* memory, T* out, ParallelFor parallel_for) {
+  const auto run = image.channels == 16   ? naf_block_of<16, T, O>
+                   : image.channels == 32 ? naf_block_of<32, T, O>
+                   : image.channels == 64 ? naf_block_of<64, T, O>
+                                          : naf_block_of<0, T, O>;
+  run(x, weights, block, eps, image, memory, out, parallel_for);
 }
 
 template <typename T>

@@ -398,7 +398,7 @@ def fixed_cases() -> Iterator[Case]:
                     yield adain((2, 19, height, width), (height + 2, width + 3), dtype, channels_last, seed)
                 yield sobel_l1_loss((2, height, width), dtype, channels_last, seed)
         for dtype in FUSED_STORAGE:
-            for channels in (8, 16, 24, 64):
+            for channels in (8, 16, 24, 32, 64):
                 seed += 1
                 yield naf_block((2, channels, height, width), dtype, seed)
                 if height > 0:

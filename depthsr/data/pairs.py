@@ -30,7 +30,7 @@ class Sample:
 
 
 class TrainingPairs:
-    """Indexed by (step, rank, slot): the same key gives the same sample on every machine and after every restart."""
+    """Indexed by step and number: the same key gives the same sample on every machine and after every restart."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class TrainingPairs:
         self._relative = relative
         self._cache: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
-    def __getitem__(self, key: tuple[int, int, int, int]) -> Sample:
-        """key = (step, rank, slot, crop side)."""
-        step, rank, slot, side = key
-        rng = np.random.default_rng([self._seed, step, rank, slot])
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
+        """key = (step, number of the sample in the step, crop side)."""
+        step, number, side = key
+        rng = np.random.default_rng([self._seed, step, number])
         while True:
             rgb, depth_m = self._read(self._names[rng.integers(len(self._names))])
             frame_side_px = min(depth_m.shape)

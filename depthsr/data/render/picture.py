@@ -7,7 +7,7 @@ import numpy as np
 
 from depthsr.data.render.scene import Sky
 
-#: The exposure puts this quantile of the surfaces' brightness at this level; the sky follows, and may clip.
+#: The exposure puts this quantile of the surfaces' brightness at this level, or lower where the sky is much brighter.
 EXPOSED_QUANTILE, EXPOSED_LEVEL = 0.9, 0.7
 
 #: Of the mean brightness, what the lens scatters over the whole picture.
@@ -30,14 +30,20 @@ def photograph(
     clear = np.exp(-seen_m / sky.visibility_m)[..., None]
     coverage = coverage_HW[..., None]
     hazy = clear * surfaces_HW3 + (1 - clear) * coverage * sky.horizon
-    light = hazy + (1 - coverage) * sky.radiance(rays_HW3)
-    return srgb(_exposure(hazy, coverage_HW) * (light + GLARE * light.mean()))
+    behind = sky.radiance(rays_HW3)
+    light = hazy + (1 - coverage) * behind
+    exposure = _exposure(hazy[coverage_HW > 0.5], behind[coverage_HW < 0.5])
+    return srgb(exposure * (light + GLARE * light.mean()))
 
 
-def _exposure(radiance_HW3: np.ndarray, coverage_HW: np.ndarray) -> float:
-    surfaces = radiance_HW3[coverage_HW > 0.5].mean(axis=1)
-    level = float(np.quantile(surfaces, EXPOSED_QUANTILE)) if len(surfaces) else 0.0
-    return EXPOSED_LEVEL / level if level > 0 else 1.0
+def _exposure(surfaces_N3: np.ndarray, sky_M3: np.ndarray) -> float:
+    """The factor that shows the surfaces well and leaves half of the sky below white; 1 for a picture of nothing."""
+    factors = []
+    if len(surfaces_N3) and (level := np.quantile(surfaces_N3.mean(axis=1), EXPOSED_QUANTILE)) > 0:
+        factors.append(EXPOSED_LEVEL / level)
+    if len(sky_M3) and (level := np.median(sky_M3.mean(axis=1))) > 0:
+        factors.append(1 / level)
+    return float(min(factors, default=1.0))
 
 
 def srgb(linear_HW3: np.ndarray) -> np.ndarray:

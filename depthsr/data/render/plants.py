@@ -27,7 +27,7 @@ def tree(height_m: float, bark: Material, leaf: Material, rng: np.random.Generat
     grow(np.zeros(3), np.array([0, 0, 1.0]), 0.42 * height_m, 0.022 * height_m, 3)
     surfaces = [Surface(np.concatenate(wood), bark)]
     if rng.random() < 0.85:
-        each = int(rng.uniform(15, 45))
+        each = int(rng.uniform(25, 70))
         spread = 0.05 * height_m
         about = np.repeat(np.concatenate(tips), each, axis=0)
         centres = about + rng.normal(0, spread, about.shape)

@@ -113,7 +113,7 @@ def facade(rng: np.random.Generator) -> np.ndarray:
 
 def foliage(rng: np.random.Generator) -> np.ndarray:
     """Greens, some yellow and brown, that vary over the crown."""
-    green = np.array([0.2, 0.38, 0.1]) * rng.uniform(0.6, 1.6) * (1 + 0.3 * rng.uniform(-1, 1, 3))
+    green = np.array([0.16, 0.26, 0.09]) * rng.uniform(0.6, 1.6) * (1 + 0.3 * rng.uniform(-1, 1, 3))
     return _paint(green * (1 + 0.3 * noise(rng, exponent=0.6)[..., None]))
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NativeRestorer:
-    """depthsr._native.Network; bf16: its activations are stored in bfloat16. A depthsr.infer.Restorer."""
+    """depthsr._native.Network; bf16: its activations are stored and multiplied in bfloat16. A depthsr.infer.Restorer."""
 
     network: Any
     bf16: bool = False
@@ -56,6 +56,10 @@ def load_restorer(name_or_path: str, device: str, dtype: str) -> NativeRestorer:
             f"{name_or_path} needs Depth Anything, which the native runtime does not have; use --runtime torch, "
             "or the model edge."
         )
+    if departures := model_config.departures():
+        raise UserError(
+            f"{name_or_path} has {', '.join(departures)}, which the native runtime does not know; use --runtime torch."
+        )
     if threads := config.threads():
         _native.set_threads(threads)
     weights = {name: rounded(values, dtype) for name, values in _read_weights(folder).items()}
@@ -63,11 +67,10 @@ def load_restorer(name_or_path: str, device: str, dtype: str) -> NativeRestorer:
         network = _native.Network(json.dumps(model_config.to_dict()), weights)
     except ValueError as error:
         raise other_weights(folder, str(error)) from error
-    bf16 = dtype in ("fp16", "bf16")
-    if bf16:
-        multiplied = "multiplied" if "bf16" in instruction_set() else "multiplied in float32, as this CPU does it fastest"
-        log.info("%s weights; activations are stored in bfloat16 and %s.", dtype, multiplied)
-    return NativeRestorer(network, bf16)
+    has_fast_bf16 = "bf16" in instruction_set()  # to store in bfloat16 alone is a twentieth slower (AVX2, edge)
+    if dtype in ("fp16", "bf16") and not has_fast_bf16:
+        log.info("%s weights, computed in fp32: this CPU has no fast half-precision arithmetic.", dtype)
+    return NativeRestorer(network, bf16=dtype in ("fp16", "bf16") and has_fast_bf16)
 
 
 def rounded(weight: np.ndarray, dtype: str) -> np.ndarray:

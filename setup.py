@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "build_backend"))
+from kernel_library import BuildLibrary, linking
 from toolchain import find_cuda_home, why_no_cuda_build, why_no_native_build, without_torch
 
 DEPENDENCIES = [
@@ -22,7 +24,7 @@ DEPENDENCIES = [
     "OpenEXR>=3.3",  # EXR depth: OpenCV's wheels cannot read it
     "safetensors>=0.4",  # weights, without running code on loading
     "tqdm>=4.66",  # progress bars
-    "typer>=0.15",  # the typed command line
+    "click>=8.2",  # the command line
 ]
 TORCH_DEPENDENCIES = [
     "torch>=2.10",  # the network; 2.10 is the first with the stable C++ ABI we build on
@@ -48,6 +50,12 @@ STD = "/std:c++20" if os.name == "nt" else "-std=c++20"
 # The stable ABI of torch 2.10: one binary for that and every later torch.
 STABLE_TORCH = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DTORCH_STABLE_ONLY"]
 
+#: The CPU kernels, framework-free, which both CPU modules are linked with.
+CPU_LIBRARY = (
+    "depthsr_cpu",
+    {"sources": CPU_KERNELS, "include_dirs": INCLUDE, "cflags": [STD, *OPTIMISE], "depends": HEADERS},
+)
+
 
 def cpu_module() -> Extension:
     """depthsr._C_cpu: the CPU kernels as torch ops."""
@@ -55,9 +63,9 @@ def cpu_module() -> Extension:
 
     return CppExtension(
         "depthsr._C_cpu",
-        ["csrc/bindings/torch_cpu.cpp", *CPU_KERNELS],
+        ["csrc/bindings/torch_cpu.cpp"],
         include_dirs=INCLUDE,
-        depends=HEADERS,
+        depends=[*HEADERS, *CPU_KERNELS],
         extra_compile_args=[STD, *OPTIMISE, *STABLE_TORCH],
         py_limited_api=True,  # one binary for every Python as well; torch defines Py_LIMITED_API
     )
@@ -69,9 +77,9 @@ def numpy_module() -> Extension:
 
     return Extension(
         "depthsr._native",
-        ["csrc/bindings/numpy.cpp", *CPU_KERNELS],
+        ["csrc/bindings/numpy.cpp"],
         include_dirs=[*INCLUDE, pybind11.get_include()],
-        depends=HEADERS,
+        depends=[*HEADERS, *CPU_KERNELS],
         language="c++",
         extra_compile_args=[STD, *OPTIMISE],
     )
@@ -140,11 +148,10 @@ class BuildPython(build_py):
 
 
 def build_commands(modules: list[Extension]) -> dict:
-    if not any(module.name == "depthsr._C_cpu" for module in modules):
-        return {"build_py": BuildPython}
-    from torch.utils.cpp_extension import BuildExtension
-
-    return {"build_py": BuildPython, "build_ext": BuildExtension}
+    build_extensions = build_ext
+    if any(module.name == "depthsr._C_cpu" for module in modules):
+        from torch.utils.cpp_extension import BuildExtension as build_extensions
+    return {"build_py": BuildPython, "build_clib": BuildLibrary, "build_ext": linking(build_extensions)}
 
 
 modules, decisions = planned_modules()
@@ -152,6 +159,7 @@ for name, decision in decisions.items():
     print(f"depthsr.{name}: {decision}.")
 setup(
     ext_modules=modules,
+    libraries=[CPU_LIBRARY] if modules else [],
     cmdclass=build_commands(modules),
     install_requires=DEPENDENCIES if without_torch() else DEPENDENCIES + TORCH_DEPENDENCIES,
 )

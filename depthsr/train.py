@@ -89,7 +89,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
 
     step_model: nn.Module = torch.compile(model) if config.compile else model
     if world > 1:
-        step_model = nn.parallel.DistributedDataParallel(step_model, find_unused_parameters=False)
+        step_model = data_parallel(step_model)
     pairs = TrainingPairs(
         dataset,
         train_names,
@@ -153,6 +153,12 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         dist.barrier()
         dist.destroy_process_group()
     return out / "model"
+
+
+def data_parallel(model: nn.Module) -> nn.parallel.DistributedDataParallel:
+    """The model with gradients that are means over all processes."""
+    # Depth Anything has parameters that no forward pass of ours uses: its mask token, half of its first fusion layer.
+    return nn.parallel.DistributedDataParallel(model, find_unused_parameters=model.depth_anything is not None)
 
 
 def add_gradients(model: nn.Module, batch: Batch, config: TrainConfig, share: tuple[float, float]) -> dict[str, Tensor]:

@@ -17,12 +17,13 @@ import pytest
 import torch
 
 from depthsr import checkpoint
-from depthsr.config import EDGE, TrainConfig
+from depthsr.batches import collate
+from depthsr.config import EDGE, DepthAnythingConfig, TrainConfig
 from depthsr.data.degrade import Degraded
 from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
-from depthsr.train import resumed_accumulate, train
+from depthsr.train import add_gradients, data_parallel, resumed_accumulate, train
 from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -237,6 +238,47 @@ def test_two_processes_train_as_one_and_one_goes_on_for_two(config, tmp_path, ca
         "resumed on 1 processes, begun on 2: --accumulate is 2 now, and the samples of each step stay the same"
     ]
     assert_equal_weights(trained(tmp_path / "two"), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_depth_anything_trains_on_several_processes(tmp_path, monkeypatch):
+    """In two micro-batches, twice, as parameters that are never used would show in the second forward pass."""
+    relative = DepthAnythingConfig(
+        hidden_size=16,
+        layers=4,
+        heads=2,
+        out_indices=(1, 2, 3, 4),
+        neck_sizes=(8, 8, 8, 8),
+        fusion_size=8,
+        image_side_px=28,
+    )
+    torch.manual_seed(0)
+    model = DepthSR(dataclasses.replace(TINY, depth_anything=relative))
+    model.add_depth_anything()
+    torch.nn.init.normal_(model.unet.residual_head.weight, std=0.1)
+    rng = np.random.default_rng(0)
+    batches = []
+    for _ in range(2):
+        low_m, target_m = rng.uniform(2, 9, (8, 8)), rng.uniform(2, 9, (32, 32))
+        degraded = Degraded(low_m.astype(np.float32), low_m.astype(np.float32), 0.0, None, "classical")
+        batches.append(collate([Sample(rng.random((32, 32, 3), np.float32), degraded, target_m.astype(np.float32))]))
+    config = TrainConfig("", "")
+    for batch in batches:
+        add_gradients(model, batch, config, (0.5, 0.5))
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    assert sum(name.startswith("depth_anything.") and bool(grad.any()) for name, grad in expected.items()) > 50
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        parallel = data_parallel(model)
+        for _ in range(2):
+            model.zero_grad()
+            with parallel.no_sync():
+                add_gradients(parallel, batches[0], config, (0.5, 0.5))
+            add_gradients(parallel, batches[1], config, (0.5, 0.5))
+            for name, gradient in expected.items():
+                torch.testing.assert_close(model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_another_number_of_processes_keeps_the_samples_of_a_step_where_it_divides_them(caplog):

@@ -31,7 +31,7 @@ DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
 TRAIN_HELP = {
     "data": "Folder of training pairs; its layout is detected.",
     "out": "Folder for checkpoints, metrics and weights.",
-    "preset": "edge, base, the folder of a saved model, or paper: base by the published recipe.",
+    "preset": "edge, edge-s, base, the folder of a saved model, or paper: base by the published recipe.",
     "relative": "Of base: network (Depth Anything, trained too) or simulated from the true depth.",
     "recipe": "Degradations: mixed (all) or ais.",
     "validation": "scene, or last100 (the published recipe).",
@@ -73,7 +73,7 @@ class Commands(click.Group):
 
 
 def model_option(command: Callable) -> Callable:
-    help = "edge, base, the folder of a saved model, or a baseline such as bilinear."
+    help = "edge, edge-s, base, the folder of a saved model, or a baseline such as bilinear."
     return click.option("--model", default="edge", help=help)(command)
 
 

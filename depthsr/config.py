@@ -69,6 +69,14 @@ class DepthAnythingConfig:
     image_side_px: int = 518
 
 
+#: Field of ModelConfig -> its words, the method's first.
+MODEL_CHOICES = {
+    "fusion": ("adain", "concatenation"),
+    "rgb_paths": ("both", "relative", "depth", "none"),
+    "head": ("choice", "residual"),
+}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The U-Net of two NAFNet encoder paths. Stage i works at 1/2^(i+1) of the frame.
@@ -79,6 +87,13 @@ class ModelConfig:
     middle_blocks     NAFNet blocks at the coarsest stage, after the last fusion.
     decoder_blocks    NAFNet blocks of the three decoder stages, coarse to fine.
     depth_anything    the relative-depth network; None: the relative path sees RGB only.
+
+    What follows is for ablations; the defaults are the method. Raises UserError for another word.
+
+    fusion            "adain", or "concatenation" of the two paths' features.
+    rgb_paths         which path sees the RGB: "both", "relative", "depth", or "none": then nothing that the RGB guides
+                      is used either.
+    head              "choice" between candidates, corrected; or "residual": the bilinear upsampling, corrected.
     """
 
     name: str
@@ -88,10 +103,26 @@ class ModelConfig:
     middle_blocks: int
     decoder_blocks: tuple[int, int, int]
     depth_anything: DepthAnythingConfig | None = None
+    fusion: str = "adain"
+    rgb_paths: str = "both"
+    head: str = "choice"
+
+    def __post_init__(self) -> None:
+        for field, choices in MODEL_CHOICES.items():
+            if (value := getattr(self, field)) not in choices:
+                raise UserError(f"the model's {field} is {value!r}; choose one of {', '.join(choices)}.")
 
     @property
     def takes_relative(self) -> bool:
         return self.depth_anything is not None
+
+    def departures(self) -> list[str]:
+        """What differs from the method, for instance ["head residual"]; the native runtime knows the method alone."""
+        return [
+            f"{field} {getattr(self, field)}"
+            for field, choices in MODEL_CHOICES.items()
+            if getattr(self, field) != choices[0]
+        ]
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
@@ -122,6 +153,16 @@ EDGE = ModelConfig(
     decoder_blocks=(1, 1, 3),
 )
 
+# A quarter of edge's multiplications, for processors such as a Raspberry Pi's.
+EDGE_S = ModelConfig(
+    name="edge-s",
+    widths=(8, 16, 32, 64),
+    relative_blocks=(1, 1, 1, 1),
+    depth_blocks=(1, 1, 1, 2),
+    middle_blocks=1,
+    decoder_blocks=(1, 1, 2),
+)
+
 # The widths of edge, so that its training can start from edge's weights, and depth where it costs least.
 BASE = ModelConfig(
     name="base",
@@ -133,7 +174,7 @@ BASE = ModelConfig(
     depth_anything=DepthAnythingConfig(),
 )
 
-PRESETS = {"edge": EDGE, "base": BASE}
+PRESETS = {"edge": EDGE, "edge-s": EDGE_S, "base": BASE}
 
 
 # --- training --------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def load(
 ) -> Predictor:
     """A Predictor for a model or a classical baseline.
 
-    name_or_path  "edge", "base", the folder of a saved model, or a baseline's name ("bilinear", "guided_filter", ...).
+    name_or_path  "edge", "edge-s", "base", the folder of a saved model, or a baseline's name ("bilinear", ...).
     device        "auto" (a CUDA device when there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
     dtype         "auto" or "fp32"; "fp16" or "bf16": half-precision weights and the fastest arithmetic the device does
                   correctly with them (see depthsr.precision).

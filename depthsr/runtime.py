@@ -57,6 +57,8 @@ def choose_automatically(name_or_path: str = "edge", device: str = "auto", dtype
     model = read_config(model_folder(name_or_path))
     if model.takes_relative:
         return "torch", f"the native runtime has no Depth Anything, which {name_or_path} needs"
+    if departures := model.departures():
+        return "torch", f"the native runtime does not know {', '.join(departures)}, which {name_or_path} has"
     if any(width % 8 for width in model.widths):
         return "torch", "the native runtime takes multiples of 8 channels"
     if device == "cpu":

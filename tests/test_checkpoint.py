@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from depthsr import checkpoint
-from depthsr.config import EDGE
+from depthsr.config import EDGE, PRESETS
 from depthsr.model_files import SHIPPED
 from depthsr.models.network import DepthSR
 from depthsr.types import UserError
@@ -42,9 +42,14 @@ def test_the_shipped_edge_model_is_trained():
     assert weights.stat().st_size < 6e6
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_without_weights_says_how_to_train_them(preset, tmp_path, monkeypatch):
+    monkeypatch.setattr("depthsr.model_files.SHIPPED", tmp_path)
+    with pytest.raises(UserError, match=f"no trained weights of '{preset}' ship.*depthsr train --preset {preset}"):
+        checkpoint.load_model(preset)
+
+
 def test_broken_models_are_told_apart(saved, tmp_path):
-    with pytest.raises(UserError, match="no trained weights of 'base' ship"):
-        checkpoint.load_model("base")
     with pytest.raises(UserError, match=r"nowhere/config.json does not exist"):
         checkpoint.load_model(tmp_path / "nowhere")
     weights, config = saved / checkpoint.WEIGHTS_FILE, saved / checkpoint.CONFIG_FILE

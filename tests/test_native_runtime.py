@@ -14,12 +14,13 @@ import safetensors.numpy
 import torch
 
 from depthsr import config
-from depthsr.config import EDGE, DepthAnythingConfig
+from depthsr.config import EDGE, EDGE_S, DepthAnythingConfig
 from depthsr.infer import load
 from depthsr.io import read_depth, write_depth, write_picture
 from depthsr.model_files import CONFIG_FILE, WEIGHTS_FILE
 from depthsr.models.network import DepthSR
 from depthsr.native import rounded
+from depthsr.runtime import choose_automatically
 from depthsr.types import UserError
 
 SMALL = dataclasses.replace(EDGE, name="small", widths=(8, 16, 8, 24), relative_blocks=(1, 2, 1, 1), middle_blocks=1)
@@ -70,6 +71,13 @@ def test_shipped_weights(native_module):
     rgb, depth_m = frame((240, 320), (30, 40))
     expected = load("edge", device="cpu", runtime="torch")(rgb, depth_m)
     assert_close(load("edge", runtime="native")(rgb, depth_m), expected, rtol=1e-4)
+
+
+def test_edge_s_runs_here(native_module, save_random_model):
+    model = save_random_model(EDGE_S)
+    rgb, depth_m = frame((50, 70), (12, 17))
+    expected = load(model, device="cpu", runtime="torch")(rgb, depth_m)
+    assert_close(load(model, runtime="native")(rgb, depth_m), expected, rtol=1e-4)
 
 
 def test_the_challenges_levels(saved_model):
@@ -131,6 +139,18 @@ def test_what_only_torch_can_do(saved_model, tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes(b"never read")
     with pytest.raises(UserError, match=r"needs Depth Anything, which the native runtime does not have"):
         load(str(tmp_path), runtime="native")
+
+
+@pytest.mark.parametrize("field", ["fusion", "rgb_paths", "head"])
+def test_variants_of_the_method_are_for_torch(native_module, field, tmp_path):
+    word = config.MODEL_CHOICES[field][1]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(dataclasses.replace(SMALL, **{field: word}).to_dict()))
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"never read")
+    with pytest.raises(UserError, match=f"has {field} {word}, which the native runtime does not know"):
+        load(str(tmp_path), runtime="native")
+    chosen, reason = choose_automatically(str(tmp_path), "cpu")
+    assert chosen == "torch"
+    assert f"{field} {word}" in reason
 
 
 def test_files_that_are_damaged_or_do_not_belong_together(saved_model, native_module, tmp_path):

@@ -87,6 +87,23 @@ class AdaINFusion(nn.Module):
         return depth_BCHW + self.project(ops.adain(relative_BCHW, depth_BCHW))
 
 
+class ConcatenationFusion(nn.Module):
+    """In the place of AdaINFusion, for ablations: both paths' features side by side, projected and added."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(2 * channels, channels, 1)
+        with torch.no_grad():
+            self.project.weight.mul_(0.1)
+            self.project.bias.zero_()
+
+    def forward(self, relative_BCHW: Tensor, depth_BCHW: Tensor) -> Tensor:
+        return depth_BCHW + self.project(torch.cat([relative_BCHW, depth_BCHW], 1))
+
+
+FUSIONS = {"adain": AdaINFusion, "concatenation": ConcatenationFusion}
+
+
 def blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(NAFBlock(channels) for _ in range(count)))
 

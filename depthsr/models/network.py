@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from depthsr.config import ModelConfig
-from depthsr.models.blocks import AdaINFusion, blocks, down, up
+from depthsr.models.blocks import FUSIONS, blocks, down, up
 from depthsr.models.prior import CANDIDATES, UPSAMPLINGS, Prior, make_prior
 from depthsr.types import UserError
 
@@ -46,7 +46,7 @@ class UNet(nn.Module):
         self.depth_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.depth_blocks, strict=True))
         self.relative_downs = nn.ModuleList(down(c, d) for c, d in pairwise(widths))
         self.depth_downs = nn.ModuleList(down(c, d) for c, d in pairwise(widths))
-        self.fusions = nn.ModuleList(AdaINFusion(c) for c in widths)
+        self.fusions = nn.ModuleList(FUSIONS[config.fusion](c) for c in widths)
         self.middle = blocks(widths[-1], config.middle_blocks)
         coarse_to_fine = widths[::-1]
         self.ups = nn.ModuleList(up(c, d) for c, d in pairwise(coarse_to_fine))
@@ -55,12 +55,13 @@ class UNet(nn.Module):
         )
         # Four values a pixel of the finest stage, which works at half the resolution: pixel shuffle. 1×1, as the block
         # before has looked around; 3×3 would be a fifth of the whole network's multiplications.
-        self.choice_head = nn.Conv2d(widths[0], 4 * CANDIDATES, 1)
+        self.choice_head = nn.Conv2d(widths[0], 4 * CANDIDATES, 1) if config.head == "choice" else None
         self.residual_head = nn.Conv2d(widths[0], 4, 1)
         self.error_head = nn.Conv2d(widths[0], 4, 1)
         for head in (self.choice_head, self.residual_head, self.error_head):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            if head is not None:
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
 
     def forward(
         self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor
@@ -82,7 +83,11 @@ class UNet(nn.Module):
         x = self.middle(skips.pop())
         for enlarge, stage_blocks in zip(self.ups, self.decoder_stages, strict=True):
             x = stage_blocks(enlarge(x) + skips.pop())
-        shares_BKHW = F.pixel_shuffle(self.choice_head(x), 2).float().softmax(1)
+        if self.choice_head is None:
+            shares_BKHW = torch.zeros_like(depth_features_BKHW[:, :1]).repeat(1, CANDIDATES, 1, 1)
+            shares_BKHW[:, 0] = 1  # all of it the bilinear upsampling
+        else:
+            shares_BKHW = F.pixel_shuffle(self.choice_head(x), 2).float().softmax(1)
         residual_B1HW = F.pixel_shuffle(self.residual_head(x), 2)
         # The error is read off the features, not trained into them: the depth must not suffer for it.
         error_B1HW = F.softplus(F.pixel_shuffle(self.error_head(x.detach()), 2) - 2.0)
@@ -140,15 +145,21 @@ class DepthSR(
                        take it; None: Depth Anything makes it. Raises UserError where the model has neither.
         """
         height, width = rgb_B3HW.shape[-2:]
-        guide = (rgb_B3HW - 0.5) * 2
         candidates, ambiguity = prior.candidates_BKHW, prior.ambiguity_B1HW
+        guide = (rgb_B3HW - 0.5) * 2
+        # A path that is not to see the RGB sees grey: its layers keep their sizes.
+        depth_guide = guide if self.config.rgb_paths in ("both", "depth") else torch.zeros_like(guide)
+        guide = guide if self.config.rgb_paths in ("both", "relative") else torch.zeros_like(guide)
+        if self.config.rgb_paths == "none":
+            bilinear = candidates[:, :1].expand(-1, UPSAMPLINGS, -1, -1)
+            candidates = torch.cat([bilinear, candidates[:, UPSAMPLINGS:]], 1)
         depth_features = torch.cat(
             [
                 candidates[:, :UPSAMPLINGS].clamp(0, FEATURE_LIMIT),
                 torch.log1p(30 * candidates[:, :1].clamp(min=0)) / 3.5,
                 ambiguity.clamp(0, FEATURE_LIMIT),
                 prior.valid_B1HW,
-                guide,
+                depth_guide,
             ],
             1,
         )

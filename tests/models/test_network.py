@@ -7,20 +7,40 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from depthsr import ops
-from depthsr.config import BASE, EDGE
-from depthsr.models.network import DepthSR
+from depthsr.config import BASE, EDGE, EDGE_S
+from depthsr.models.network import DEPTH_CHANNELS, DepthSR, UNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_edge_fits_its_budget(prior_of):
-    model = DepthSR(EDGE).eval()
-    assert sum(parameter.numel() for parameter in model.parameters()) <= 1.5e6
-    rgb, depth_m = torch.rand(1, 3, 480, 640), 1 + torch.rand(1, 1, 60, 80)
-    with ops.backend("reference"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(rgb, prior_of(rgb, depth_m, torch.ones_like(depth_m, dtype=torch.bool)))
-    multiply_adds = counter.get_total_flops() / 2
-    assert 1e9 < multiply_adds <= 4e9
+def multiply_adds(config):
+    """Of the U-Net for a frame of 640×480, and its parameters."""
+    with torch.device("meta"):
+        unet = UNet(config)
+        planes = [torch.empty(1, channels, 480, 640) for channels in (3 + config.takes_relative, DEPTH_CHANNELS + 3)]
+        with ops.backend("reference"), FlopCounterMode(display=False) as counter:
+            unet(*planes, torch.empty(1, 2))
+    return counter.get_total_flops() / 2, sum(parameter.numel() for parameter in unet.parameters())
+
+
+def test_edge_fits_its_budget():
+    operations, parameters = multiply_adds(EDGE)
+    assert operations == pytest.approx(3.04e9, rel=0.01)
+    assert parameters <= 1.5e6
+
+
+def test_edge_s_takes_a_quarter_of_edge():
+    operations, parameters = multiply_adds(EDGE_S)
+    assert operations <= 0.25 * multiply_adds(EDGE)[0]
+    assert operations == pytest.approx(0.748e9, rel=0.01)
+    assert parameters == pytest.approx(0.198e6, rel=0.01)
+    assert all(width % 8 == 0 for width in EDGE_S.widths)  # for the native runtime
+
+
+def test_the_u_net_of_base_is_small_beside_its_relative_depth_network():
+    operations, parameters = multiply_adds(BASE)
+    assert operations == pytest.approx(5.61e9, rel=0.01)
+    assert parameters == pytest.approx(3.24e6, rel=0.01)
 
 
 def test_base_has_the_published_size():

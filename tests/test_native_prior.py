@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from depthsr import ops
 from depthsr.models.prior import UPSAMPLINGS, make_prior
 
 
@@ -24,7 +25,8 @@ def frame(size, low, holes=0.3, seed=0):
 def reference(rgb, depth_m, valid, step_m=0.0, max_depth_m=0.0):
     tensors = torch.from_numpy(depth_m)[None, None], torch.from_numpy(valid)[None, None]
     guide = torch.from_numpy(rgb).permute(2, 0, 1)[None]
-    return make_prior(*tensors, guide, torch.tensor([step_m]), torch.tensor([max_depth_m]))
+    with ops.backend("reference"):
+        return make_prior(*tensors, guide, torch.tensor([step_m]), torch.tensor([max_depth_m]))
 
 
 def neighbours(prior):

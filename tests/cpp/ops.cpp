@@ -163,6 +163,21 @@ Frame frame_of(const Case& given) {
   };
 }
 
+void joint_bilateral_upsample(Run& run) {
+  const Case& given = run.given;
+  const Upsampling shape{
+      .batch = given.integer("batch"),
+      .coarse_height = given.integer("coarse_height"),
+      .coarse_width = given.integer("coarse_width"),
+      .height = given.integer("height"),
+      .width = given.integer("width"),
+      .channels_last = given.integer("channels_last") != 0,
+  };
+  depthsr::joint_bilateral_upsample(given.data<float>("x"), given.data<float>("guide"),
+                                    given.data<float>("coarse_guide"), shape, run.output<float>("out"),
+                                    run.parallel_for);
+}
+
 void make_prior(Run& run) {
   const Frame frame = frame_of(run.given);
   const Prior prior = depthsr::make_prior(frame.rgb_HW3, frame.height, frame.width, frame.depth_m, frame.valid,
@@ -213,7 +228,7 @@ const std::map<std::string, Op>& ops() {
   static const std::map<std::string, Op> all{
       {"layer_norm_2d", layer_norm_2d}, {"simple_gate", simple_gate}, {"adain", adain},
       {"sobel_l1_loss", sobel_l1_loss}, {"naf_block", naf_block},     {"naf_block_backward", naf_block_backward},
-      {"make_prior", make_prior},       {"network", network},
+      {"joint_bilateral_upsample", joint_bilateral_upsample}, {"make_prior", make_prior}, {"network", network},
   };
   return all;
 }

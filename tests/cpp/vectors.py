@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from depthsr import ops
 from depthsr.config import ModelConfig
 from depthsr.models.network import DepthSR
 from depthsr.models.prior import UPSAMPLINGS, Prior, make_prior
@@ -284,6 +286,22 @@ def naf_block_backward(shape: tuple[int, int, int, int], dtype: torch.dtype, see
     return Case("naf_block_backward", _name("naf_block_backward", shape, dtype), inputs, expected)
 
 
+def joint_bilateral_upsample(
+    size: tuple[int, int], low: tuple[int, int], batch: int, channels_last: bool, seed: int
+) -> Case:
+    """Expected in float32: which coarse pixel is the nearest is a matter of rounding."""
+    r = Random(seed)
+    x, coarse_guide = 1 + 4 * r.uniform(batch, 1, *low), r.uniform(batch, 3, *low)
+    guide = F.interpolate(coarse_guide, size=size) if batch else r.uniform(batch, 3, *size)
+    guide = (guide + 0.1 * r.uniform(batch, 3, *size)).clamp(0, 1)
+    out = reference.joint_bilateral_upsample(x, guide, coarse_guide)
+    inputs = {"x": x, "guide": _laid_out(guide, channels_last), "coarse_guide": coarse_guide, "batch": batch}
+    inputs |= {"height": size[0], "width": size[1], "coarse_height": low[0], "coarse_width": low[1]}
+    layout = " channels last" if channels_last else ""
+    name = f"joint_bilateral_upsample {batch}x{size[0]}x{size[1]} from {low[0]}x{low[1]}{layout}"
+    return Case("joint_bilateral_upsample", name, inputs | {"channels_last": int(channels_last)}, {"out": out.double()})
+
+
 # --- frames -----------------------------------------------------------------------------------------------------------
 
 
@@ -412,9 +430,14 @@ def fixed_cases() -> Iterator[Case]:
     for dtype in FUSED_STORAGE:
         yield naf_block((0, 16, 3, 4), dtype, 0)
         yield naf_block((1, 128, 9, 30), dtype, 0)
+    yield joint_bilateral_upsample((6, 8), (3, 4), 0, True, 0)
+    yield joint_bilateral_upsample((70, 130), (9, 17), 3, True, 0)  # ranges of rows that end within a sample
     for half in (torch.float16, torch.bfloat16):
         yield every_bit_pattern(half)
     for size, low in FRAMES:
+        for channels_last in (False, True):
+            seed += 1
+            yield joint_bilateral_upsample(size, low, 2, channels_last, seed)
         for known_range in (False, True):
             seed += 1
             yield prior_of_frame(size, low, known_range, seed)
@@ -435,8 +458,8 @@ def fuzzed_case(seed: int, number: int) -> Case:
 
     case_seed, channels_last = r.getrandbits(32), r.random() < 0.5
     batch, height_width, dtype = r.choice([0, 1, 1, 1, 2, 3]), size(1500), r.choice(STORAGE)
-    ops = ["layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "naf_block", "naf_block_backward", "frame"]
-    op = r.choice(ops)
+    memory_bound = ["layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss"]
+    op = r.choice([*memory_bound, "naf_block", "naf_block_backward", "upsample", "frame"])
     if op == "layer_norm_2d":
         return layer_norm_2d((batch, r.randint(8, 136), *height_width), dtype, channels_last, case_seed)
     if op == "simple_gate":
@@ -454,6 +477,8 @@ def fuzzed_case(seed: int, number: int) -> Case:
         height, width = (max(1, side) for side in size(10000 // channels))
         return naf_block_backward((max(1, batch), channels, height, width), r.choice(FUSED_STORAGE), case_seed)
     fine, low = (tuple(max(1, side) for side in size(limit)) for limit in (1200, 300))
+    if op == "upsample":
+        return joint_bilateral_upsample(fine, low, batch, channels_last, case_seed)
     if r.random() < 0.5:
         return prior_of_frame(fine, low, channels_last, case_seed)
     return network(fine, low, channels_last, r.choice(FUSED_STORAGE), case_seed)
@@ -471,7 +496,7 @@ def main() -> None:
     if arguments.fuzz:
         print(f"fuzz: --fuzz {arguments.fuzz} --seed {seed}")
     partial = arguments.file.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with partial.open("wb") as file, ops.backend("reference"):
         for case in cases:
             write(file, case)
     partial.replace(arguments.file)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -144,6 +145,7 @@ def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, devi
         batch_sampler=keys,
         collate_fn=stack if on_device else collate,
         num_workers=config.workers,
+        worker_init_fn=_start_worker,
         prefetch_factor=PREFETCHED if config.workers > 0 else None,
         pin_memory=on_device,
     )
@@ -151,6 +153,10 @@ def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, devi
     for loaded in loader:
         batch = add_prior(loaded.to(device)) if on_device else loaded
         yield batch._replace(rgb_B3HW=batch.rgb_B3HW.contiguous(memory_format=layout))
+
+
+def _start_worker(_number: int) -> None:
+    cv2.setNumThreads(1)  # torch does this for itself; the processes are the parallelism
 
 
 def _low_size(sample: Sample) -> tuple[int, ...]:

@@ -84,11 +84,14 @@ def save_training_state(state: dict, path: Path) -> None:
 
 
 def load_training_state(path: Path, device: torch.device) -> dict:
-    """Raises UserError when the file is no training state."""
+    """Raises UserError when the file is no training state, or one of a version that numbered its samples otherwise."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise UserError(f"{path} is corrupt ({error}); remove it and train anew.") from error
+    if "world" not in state:
+        raise UserError(f"{path} is of an older depthsr; resume it with that one, or name another folder.")
+    return state
 
 
 def write_json(path: Path, values: dict) -> None:

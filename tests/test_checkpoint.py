@@ -76,7 +76,10 @@ def test_broken_models_are_told_apart(saved, tmp_path):
 def test_a_corrupt_training_state_is_told(tmp_path):
     path = tmp_path / "checkpoint.pt"
     checkpoint.save_training_state({"step": 3}, path)
-    assert checkpoint.load_training_state(path, torch.device("cpu")) == {"step": 3}
+    with pytest.raises(UserError, match=r"checkpoint.pt is of an older depthsr; resume it with that one"):
+        checkpoint.load_training_state(path, torch.device("cpu"))
+    checkpoint.save_training_state({"step": 3, "world": 2}, path)
+    assert checkpoint.load_training_state(path, torch.device("cpu")) == {"step": 3, "world": 2}
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"checkpoint.pt is corrupt"):
         checkpoint.load_training_state(path, torch.device("cpu"))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from depthsr import checkpoint
+from depthsr import checkpoint, cli
 from depthsr.batches import collate
 from depthsr.config import EDGE, DepthAnythingConfig, TrainConfig
 from depthsr.data.degrade import Degraded
@@ -293,6 +293,34 @@ def test_another_number_of_processes_keeps_the_samples_of_a_step_where_it_divide
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "resumed on 5 processes, begun on 4: a step takes 30 samples from now on, not 36")
     ]
+
+
+def test_ten_steps_from_the_command_line(config, tmp_path, monkeypatch):
+    """As a user starts it, with a loader process: the model that is saved loads, and is no longer what it was."""
+    options = {"data": config.data, "out": tmp_path / "run", "preset": config.preset, "steps": 10, "batch": 2}
+    options |= {"crop": 32, "final-crop": 48, "accumulate": 2, "warmup-steps": 2, "ema": 0.5, "device": "cpu"}
+    arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["depthsr", "train", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    (last,) = journal(tmp_path / "run")
+    assert last["step"] == 10
+    assert 0 < last["val_mae_m"] <= last["val_rmse_m"] < 60
+    ours, before = (checkpoint.load_model(folder).unet for folder in (tmp_path / "run" / "model", config.preset))
+    changed = [not torch.equal(p, q) for p, q in zip(ours.parameters(), before.parameters(), strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+
+
+@pytest.mark.gpu
+def test_the_gpu_learns_as_the_cpu_does(config, monkeypatch):
+    seen = losses_of(monkeypatch)
+    config = dataclasses.replace(config, steps=6, accumulate=2, learning_rate=3e-3)
+    train(config)
+    expected = list(seen)
+    seen.clear()
+    train(dataclasses.replace(config, device="cuda", workers=1, out=str(Path(config.out).with_name("cuda"))))
+    assert seen == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])

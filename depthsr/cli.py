@@ -47,6 +47,7 @@ TRAIN_HELP = {
     "weight_decay": "AdamW's.",
     "warmup_steps": "Linear warm-up before the cosine.",
     "gradient_weight": "Sobel term against L1.",
+    "rmse_weight": "Root mean square error against L1.",
     "balance": "Mild degradations count as much as strong.",
     "gradient_clip": "Largest gradient norm.",
     "ema": "Decay of the averaged weights.",

@@ -15,7 +15,10 @@ from depthsr.types import UserError
 ENVIRONMENT = {
     "DEPTHSR_BACKEND": ("auto", "which implementation ops use: auto, reference, native, triton or cuda"),
     "DEPTHSR_CUDA": ("auto", "at build time: compile the CUDA kernels: auto, 0 or 1"),
-    "DEPTHSR_ISA": ("auto", "instructions of the CPU kernels: auto (the fastest here), avx512, avx2, portable or neon"),
+    "DEPTHSR_ISA": (
+        "auto",
+        "instructions of the CPU kernels: auto (the fastest), avx512bf16, avx512, avx2, neonbf16, neon or portable",
+    ),
     "DEPTHSR_NATIVE": ("auto", "at build time: compile the CPU kernels: auto (skip without a compiler), 0 or 1"),
     "DEPTHSR_THREADS": ("auto", "threads of the native runtime: auto (one for each available core) or a number"),
     "DEPTHSR_TORCH": ("auto", "at build time: 0 installs without torch, for the native runtime alone"),
@@ -207,6 +210,7 @@ class TrainConfig:
                       because AdaIN and channel attention take their statistics over the whole input.
     learning_rate, backbone_learning_rate, weight_decay, warmup_steps   AdamW; cosine to zero.
     gradient_weight   weight of the Sobel term beside L1.
+    rmse_weight       weight of the samples' root mean square error beside L1 (depthsr/losses.py says what it does).
     balance           divide each sample's loss by the error of its own upsampled measurement, so that mild degradations
                       count as much as strong ones.
     ema               decay of the weights' moving average, which is what is saved for inference.
@@ -232,6 +236,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warmup_steps: int = 200
     gradient_weight: float = 1.0
+    rmse_weight: float = 0.0
     balance: bool = False
     gradient_clip: float = 1.0
     ema: float = 0.999
@@ -261,7 +266,7 @@ class TrainConfig:
 #: What `--preset paper` sets: the recipe that the winner of the 2024 AIS depth-compression challenge published, whose
 #: pre-training on MVS-Synth is a run of its own. What the report leaves open (crops, warm-up, cosine, decay, average)
 #: is as by default, but for the crops, which do not grow.
-TRAINING_PRESETS = {
+TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "preset": "base",
         "relative": "network",

@@ -19,12 +19,18 @@ def restoration_loss(
     target_B1HW: Tensor,
     valid_B1HW: Tensor,
     gradient_weight: float = 1.0,
+    rmse_weight: float = 0.0,
     share: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Scalar to minimise and its parts, all in the units of the depth given (normalised depth in training).
 
-    L1 + gradient_weight · Sobel L1 (the published loss, weight 1:1; Sobel kernels scaled to unit gain), plus the mean
-    deviation of the predicted error from the real one, through which no gradient reaches the depth.
+    L1 + gradient_weight · Sobel L1 (the published loss, weight 1:1; Sobel kernels scaled to unit gain) + rmse_weight ·
+    the samples' root mean square errors (their mean, weighted by their valid pixels), plus the mean deviation of the
+    predicted error from the real one, through which no gradient reaches the depth.
+
+    L1 makes the network decide where it cannot know, for instance whether a pixel of a tree's edge is tree or sky, and
+    each wrong decision is an error of the whole range. The root mean square makes it hedge there; it weighs large
+    errors only, so what is known stays sharp.
 
     share  of all the `pixel_counts` of a larger batch, those that lie in this part of it: the losses of its parts add
            up to the loss of the whole.
@@ -32,14 +38,24 @@ def restoration_loss(
     depth_loss = ops.sobel_l1_loss(depth_B1HW, target_B1HW, valid_B1HW, share[0], share[1] * gradient_weight)
     real_error = torch.where(valid_B1HW, (depth_B1HW - target_B1HW).abs(), 0.0).detach()
     deviation = torch.where(valid_B1HW, (error_B1HW - real_error).abs(), 0.0)
-    per_pixel = share[0] / valid_B1HW.sum().clamp(min=1)
+    valid_B = valid_B1HW.flatten(1).sum(1)
+    per_pixel = share[0] / valid_B.sum().clamp(min=1)
     error_loss = deviation.sum() * per_pixel
+    if rmse_weight > 0:
+        depth_loss = depth_loss + rmse_weight * per_pixel * (valid_B * _rmse(depth_B1HW, target_B1HW, valid_B1HW)).sum()
     parts = {
         "loss": depth_loss.detach(),
         "l1": real_error.sum() * per_pixel,
         "error_head": error_loss.detach(),
     }
     return depth_loss + error_loss, parts
+
+
+def _rmse(depth_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> Tensor:
+    """Each sample's root mean square error, B; its gradient is 0 where there is no error."""
+    squares_B = torch.where(valid_B1HW, depth_B1HW - target_B1HW, 0.0).square().flatten(1).sum(1)
+    mean_B = squares_B / valid_B1HW.flatten(1).sum(1).clamp(min=1)
+    return mean_B.clamp(min=1e-12).sqrt()
 
 
 def pixel_counts(valid_B1HW: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NativeRestorer:
-    """depthsr._native.Network; bf16: its activations are stored and multiplied in bfloat16. A depthsr.infer.Restorer."""
+    """A depthsr.infer.Restorer on depthsr._native.Network; bf16: activations are stored and multiplied in bfloat16."""
 
     network: Any
     bf16: bool = False

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         optimizer.zero_grad(set_to_none=True)
         figures: dict[str, Tensor] = {}
         for batch, share in zip(micro_batches, pixel_shares(micro_batches, world), strict=True):
-            with nullcontext() if world == 1 or batch is micro_batches[-1] else step_model.no_sync():
+            with averaging(step_model, batch is micro_batches[-1]):
                 for name, value in add_gradients(step_model, batch, config, share).items():
                     figures[name] = figures[name] + value if name in figures else value
         figures["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
@@ -161,15 +161,22 @@ def data_parallel(model: nn.Module) -> nn.parallel.DistributedDataParallel:
     return nn.parallel.DistributedDataParallel(model, find_unused_parameters=model.depth_anything is not None)
 
 
+def averaging(model: nn.Module, wanted: bool) -> AbstractContextManager[None]:
+    """Where gradients of several processes are averaged or, not yet wanted, added up in each process."""
+    if isinstance(model, nn.parallel.DistributedDataParallel) and not wanted:
+        return model.no_sync()
+    return nullcontext()
+
+
 def add_gradients(model: nn.Module, batch: Batch, config: TrainConfig, share: tuple[float, float]) -> dict[str, Tensor]:
     """Forward and backward of one micro-batch; the parts of its loss."""
     with torch.autocast(batch.rgb_B3HW.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         depth, error = model(batch.rgb_B3HW, batch.prior, batch.relative_B1HW)
     target, valid = batch.target_B1HW, batch.valid_B1HW
-    # Every term of the loss is linear in the depths, so weights of samples are factors on their depths.
+    # Every term of the loss is proportional to the depths, so weights of samples are factors on their depths.
     weight = balance(batch.prior.candidates_BKHW[:, :1], target, valid) if config.balance else 1.0
     loss, parts = restoration_loss(
-        depth * weight, error * weight, target * weight, valid, config.gradient_weight, share
+        depth * weight, error * weight, target * weight, valid, config.gradient_weight, config.rmse_weight, share
     )
     loss.backward()
     return parts

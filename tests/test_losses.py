@@ -32,15 +32,35 @@ def test_the_sobel_term_is_weighted():
     torch.testing.assert_close(values[2] - values[1], values[1] - values[0])
 
 
+def test_the_root_mean_square_is_of_each_sample_and_weighted():
+    torch.manual_seed(0)
+    depth, target = torch.rand(3, 1, 9, 7, requires_grad=True), torch.rand(3, 1, 9, 7)
+    valid = torch.rand(3, 1, 9, 7) > torch.tensor([0.1, 0.6, 1.0])[:, None, None, None]  # the last has none
+    known = torch.where(valid, target, torch.nan)
+    without, _ = restoration_loss(depth, depth, known, valid)
+    added = restoration_loss(depth, depth, known, valid, 1.0, 0.3)[0] - without
+    rmse = [(depth - target)[sample][valid[sample]].square().mean().sqrt() for sample in range(2)]
+    counts = valid.flatten(1).sum(1)
+    torch.testing.assert_close(added, 0.3 * (rmse[0] * counts[0] + rmse[1] * counts[1]) / counts.sum())
+    (gradient,) = torch.autograd.grad(added, depth)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[~valid] == 0).all()
+    torch.testing.assert_close(  # an error ten times as large pulls ten times as much, which L1 does not do
+        gradient[0][valid[0]] / (depth - target)[0][valid[0]],
+        (0.3 * counts[0] / counts.sum() / (counts[0] * rmse[0])).expand(int(counts[0])),
+    )
+
+
+@pytest.mark.parametrize("rmse_weight", [0.0, 0.4])
 @pytest.mark.parametrize("size", [(9, 7), (1, 12), (2, 2), (3, 3)])
-def test_losses_of_parts_add_up_to_that_of_the_whole(size):
+def test_losses_of_parts_add_up_to_that_of_the_whole(size, rmse_weight):
     """However unequally the valid pixels lie in them; values and gradients."""
     torch.manual_seed(0)
     depth, error, target = (torch.rand(5, 1, *size, dtype=torch.float64) for _ in range(3))
     valid = torch.rand(5, 1, *size) > torch.tensor([0.0, 0.05, 0.1, 0.3, 1.0])[:, None, None, None]
     depth.requires_grad_()
     error.requires_grad_()
-    expected, expected_parts = restoration_loss(depth, error, target, valid, 0.7)
+    expected, expected_parts = restoration_loss(depth, error, target, valid, 0.7, rmse_weight)
     expected_gradients = torch.autograd.grad(expected, (depth, error))
 
     parts = [slice(0, 2), slice(2, 3), slice(3, 5)]
@@ -49,7 +69,7 @@ def test_losses_of_parts_add_up_to_that_of_the_whole(size):
     shares = (counts / counts.sum(0).clamp(min=1)).tolist()
     losses, figures = zip(
         *(
-            restoration_loss(depth[part], error[part], target[part], valid[part], 0.7, tuple(share))
+            restoration_loss(depth[part], error[part], target[part], valid[part], 0.7, rmse_weight, tuple(share))
             for part, share in zip(parts, shares, strict=True)
         ),
         strict=True,

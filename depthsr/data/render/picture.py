@@ -25,9 +25,9 @@ def photograph(
     rays_HW3       directions of the pixels, of any length.
     """
     # Haze at each sample's own depth is not at hand. Where the centre alone sees the sky, the nearest neighbour's depth
-    # stands for what else is in the pixel: a wire must not vanish into the haze behind it.
+    # stands for what else is in the pixel, and where that is the sky too, there is no haze: a wire must not vanish.
     seen_m = np.where(np.isinf(depth_m_HW), cv2.erode(depth_m_HW, np.ones((3, 3))), depth_m_HW)
-    clear = np.exp(-seen_m / sky.visibility_m)[..., None]
+    clear = np.exp(-np.where(np.isinf(seen_m), 0, seen_m) / sky.visibility_m)[..., None]
     coverage = coverage_HW[..., None]
     hazy = clear * surfaces_HW3 + (1 - clear) * coverage * sky.horizon
     behind = sky.radiance(rays_HW3)

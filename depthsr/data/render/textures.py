@@ -21,11 +21,10 @@ def noise(rng: np.random.Generator, side_px: int = SIDE_PX, exponent: float = 1.
 
     stretch   how many times longer its features are along the first axis (wood).
     """
-    frequency = np.fft.fftfreq(side_px) * side_px
-    radius = np.hypot(frequency[:, None] * stretch, frequency)
+    radius = np.hypot(np.fft.fftfreq(side_px)[:, None] * stretch, np.fft.rfftfreq(side_px))
     radius[0, 0] = np.inf
-    spectrum = np.fft.fft2(rng.normal(size=(side_px, side_px))) * radius**-exponent
-    field = np.fft.ifft2(spectrum).real
+    spectrum = np.fft.rfft2(rng.normal(size=(side_px, side_px))) * radius**-exponent
+    field = np.fft.irfft2(spectrum, s=(side_px, side_px))
     return (field - field.mean()) / field.std()
 
 

@@ -278,6 +278,8 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 2e-4,
         "backbone_learning_rate": 2e-6,
         "gradient_weight": 1.0,
+        "rmse_weight": 0.0,
+        "balance": False,
     },
 }
 

@@ -13,7 +13,7 @@ def test_paper_is_the_published_recipe():
     assert (config.preset, config.recipe, config.validation) == ("base", "ais", "last100")
     assert (config.epochs, config.batch, config.accumulate) == (500, 8, 1)
     assert (config.learning_rate, config.backbone_learning_rate) == (2e-4, 2e-6)
-    assert (config.gradient_weight, config.balance) == (1.0, False)
+    assert (config.gradient_weight, config.rmse_weight, config.balance) == (1.0, 0.0, False)
 
 
 def test_options_count_more_than_the_preset_and_the_preset_more_than_the_defaults():

@@ -23,7 +23,7 @@ from depthsr.data.degrade import Degraded
 from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
-from depthsr.train import add_gradients, data_parallel, resumed_accumulate, train
+from depthsr.train import add_gradients, averaging, data_parallel, resumed_accumulate, train
 from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -272,9 +272,9 @@ def test_depth_anything_trains_on_several_processes(tmp_path, monkeypatch):
         parallel = data_parallel(model)
         for _ in range(2):
             model.zero_grad()
-            with parallel.no_sync():
-                add_gradients(parallel, batches[0], config, (0.5, 0.5))
-            add_gradients(parallel, batches[1], config, (0.5, 0.5))
+            for batch in batches:
+                with averaging(parallel, batch is batches[-1]):
+                    add_gradients(parallel, batch, config, (0.5, 0.5))
             for name, gradient in expected.items():
                 torch.testing.assert_close(model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
     finally:

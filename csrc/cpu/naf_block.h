@@ -402,10 +402,12 @@ void naf_block_of(const T* x, const NafBlockWeights& weights, const PackedNafBlo
 template <typename T, typename O>
 void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNafBlock<O>& block, float eps, Image image,
                       float* memory, T* out, ParallelFor parallel_for) {
-  const auto run = image.channels == 16   ? naf_block_of<16, T, O>
-                   : image.channels == 32 ? naf_block_of<32, T, O>
-                   : image.channels == 64 ? naf_block_of<64, T, O>
-                                          : naf_block_of<0, T, O>;
+  auto run = naf_block_of<0, T, O>;
+  if constexpr (sizeof(T) == sizeof(O)) {  // not for what has to be converted first: it is no processor's fast path
+    if (image.channels == 16) run = naf_block_of<16, T, O>;
+    if (image.channels == 32) run = naf_block_of<32, T, O>;
+    if (image.channels == 64) run = naf_block_of<64, T, O>;
+  }
   run(x, weights, block, eps, image, memory, out, parallel_for);
 }
 

@@ -3,6 +3,9 @@
     pip install '.[bench]'
     pytest bench/bench_cpu.py --benchmark-only --rows rows.json       # -k edge, -k C16, -k "not compile", --threads 4
 
+To run it in parts, a case at a time: -k block-C16-640x480, -k "edge-1280x720 and not compile" and so on, with --rows to
+a file each; contenders are set beside each other only within one run. --seconds 0.1 tries whether a row works.
+
 pytest-benchmark times one test after the other, and machines drift. Here all contenders of a case take turns when its
 first test runs; every test then hands its contender's samples to pytest-benchmark, through the clock that it reads.
 
@@ -50,7 +53,7 @@ def measurements(pytestconfig: pytest.Config, tables: list[str]) -> Iterator[Mea
     cv2.setNumThreads(threads)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DEPTHSR_THREADS", str(threads))
-        yield Measurements(pytestconfig.getoption("rows"), tables)
+        yield Measurements(pytestconfig.getoption("rows"), tables, pytestconfig.getoption("seconds"))
     torch.set_num_threads(before[0])
     cv2.setNumThreads(before[1])
 

@@ -50,11 +50,6 @@ def torch_op(dtype: str, case: Case) -> Run:
 
 
 def torch_compile(dtype: str, case: Case) -> Run:
-    if dtype == "bf16" and case.frame is not None and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        # Minutes to compile and seconds a call, for what the blocks show as well.
-        raise Absent(
-            "PyTorch emulates bf16 convolutions on this CPU, which takes many times as long as fp32: see the blocks"
-        )
     return compiled(case.module, case.inputs, DTYPES[dtype])
 
 

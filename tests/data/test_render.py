@@ -271,7 +271,8 @@ def test_the_folder_is_read_back_split_by_scene_and_the_same_again(mitsuba, tmp_
     # Interrupted after the first frame, on other threads: what is missing is rendered, and nothing differs.
     written = files_of(tmp_path / "a")
     assert len(written) == 8
-    for name in dataset.names[1:]:
+    (tmp_path / "a/rgb/000009_001.png").unlink()
+    for name in dataset.names[1:3]:
         (tmp_path / "a/depth" / f"{name}.npy").unlink()
         (tmp_path / "a/rgb" / f"{name}.png").write_bytes(b"torn")
     options = RenderOptions(scenes=2, frames=2, seed=8, width=49, height=32, threads=2)

@@ -99,7 +99,7 @@ def _write(out: Path, name: str, frame: Frame) -> None:
 
 def _is_there(out: Path, name: str, options: RenderOptions) -> bool:
     path = out / "depth" / f"{name}.npy"
-    if not path.exists():
+    if not (path.exists() and (out / "rgb" / f"{name}.png").exists()):
         return False
     height, width = read_values(path).shape
     if (width, height) != (options.width, options.height):

@@ -159,7 +159,7 @@ def _against_walls(
 ) -> list[Surface]:
     """Shelves, cupboards, sofas, pictures and cables along the two walls without doors."""
     x, y, z = size_m[0] / 2, size_m[1] / 2, size_m[2]
-    surfaces = []
+    surfaces: list[Surface] = []
     for side in (-1, 1):
         turn = side * np.pi / 2
         at = -y + 0.4
@@ -203,7 +203,7 @@ def _in_the_middle(
     rng: np.random.Generator,
 ) -> list[Surface]:
     """Tables with chairs, lamps, plants, crates, as many as the floor takes."""
-    surfaces = []
+    surfaces: list[Surface] = []
     area = size_m[0] * size_m[1]
     for _ in range(int(rng.uniform(4, 9) * (area / 25) ** 0.6)):
         piece = (

@@ -47,7 +47,7 @@ def _hills(rng: np.random.Generator) -> np.ndarray:
 def _background(palette: Palette, rng: np.random.Generator) -> list[Surface]:
     """Towers and woods at 40 to 250 m."""
     facades = [Material(textures.facade(rng), rng.uniform(5, 12)) for _ in range(2)]
-    surfaces = []
+    surfaces: list[Surface] = []
     for _ in range(rng.integers(0, 16)):
         distance, angle = rng.uniform(45, 250), rng.uniform(0, 2 * np.pi)
         at = (distance * np.cos(angle), distance * np.sin(angle), -1.0)
@@ -128,7 +128,7 @@ def _overhead_wires(y_m: float, palette: Palette, rng: np.random.Generator) -> l
 
 
 def _garden(ground: Ground, earth: Material, palette: Palette, rng: np.random.Generator) -> list[Surface]:
-    surfaces = []
+    surfaces: list[Surface] = []
     for side in (-1, 1):
         if rng.random() < 0.7:
             surfaces += placed(
@@ -159,7 +159,7 @@ def _garden(ground: Ground, earth: Material, palette: Palette, rng: np.random.Ge
 
 
 def _yard(ground: Ground, earth: Material, palette: Palette, rng: np.random.Generator) -> list[Surface]:
-    surfaces = []
+    surfaces: list[Surface] = []
     wall = palette.any()
     for side in (-1, 1):
         length, height = rng.uniform(20, 50), rng.uniform(2, 6)
@@ -189,7 +189,7 @@ def _yard(ground: Ground, earth: Material, palette: Palette, rng: np.random.Gene
 
 def _ramps(ground: Ground, earth: Material, palette: Palette, rng: np.random.Generator) -> list[Surface]:
     """Slanted planes on the ground: embankments, ramps, leaning boards."""
-    surfaces = []
+    surfaces: list[Surface] = []
     for _ in range(rng.integers(1, 5)):
         x, y, z = rng.uniform(0.6, 3), rng.uniform(0.5, 2), rng.uniform(0.3, 1.8)
         sides = [quad((-x, s * y, 0), (x, s * y, 0), (x, s * y, z), (x, s * y, z)) for s in (-1, 1)]

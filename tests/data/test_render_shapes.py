@@ -238,6 +238,12 @@ def test_a_photograph_is_surfaces_haze_and_sky():
         np.where(right[..., None], 0.01, 0), right.astype(float), np.where(right, 5.0, np.inf), rays, sky()
     )
     assert ((mixed.mean(axis=2) < 250) & ~right).sum() >= 0.5 * (~right).sum()
+    window = np.ones_like(coverage)
+    window[:4, :4] = 0
+    lit = photograph(
+        surfaces * window[..., None] / 20, window, np.where(window > 0, depth_m, np.inf), rays, sky()
+    )  # a window's sky does not darken the room
+    assert np.quantile(lit[window > 0].mean(axis=1), EXPOSED_QUANTILE) > 200
 
 
 def test_a_wire_that_pixel_centres_miss_is_still_in_the_picture():

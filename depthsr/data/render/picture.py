@@ -7,8 +7,9 @@ import numpy as np
 
 from depthsr.data.render.scene import Sky
 
-#: The exposure puts this quantile of the surfaces' brightness at this level, or lower where the sky is much brighter.
-EXPOSED_QUANTILE, EXPOSED_LEVEL = 0.9, 0.7
+#: The exposure puts this quantile of the surfaces' brightness at this level, or lower where the sky is much brighter
+#: and more than this share of the picture; what little is seen through a window may clip.
+EXPOSED_QUANTILE, EXPOSED_LEVEL, SKY_THAT_COUNTS = 0.9, 0.7, 0.15
 
 #: Of the mean brightness, what the lens scatters over the whole picture.
 GLARE = 0.015
@@ -37,11 +38,14 @@ def photograph(
 
 
 def _exposure(surfaces_N3: np.ndarray, sky_M3: np.ndarray) -> float:
-    """The factor that shows the surfaces well and leaves half of the sky below white; 1 for a picture of nothing."""
+    """The factor that shows the surfaces well and leaves half of a large sky below white; 1 where there is nothing."""
     factors = []
     if len(surfaces_N3) and (level := np.quantile(surfaces_N3.mean(axis=1), EXPOSED_QUANTILE)) > 0:
         factors.append(EXPOSED_LEVEL / level)
-    if len(sky_M3) and (level := np.median(sky_M3.mean(axis=1))) > 0:
+    if (
+        len(sky_M3) > SKY_THAT_COUNTS * (len(surfaces_N3) + len(sky_M3))
+        and (level := np.median(sky_M3.mean(axis=1))) > 0
+    ):
         factors.append(1 / level)
     return float(min(factors, default=1.0))
 

@@ -69,10 +69,12 @@ def choose_automatically(name_or_path: str = "edge", device: str = "auto", dtype
 
 def why_no_gpu() -> str | None:
     """Why the installed torch would compute on the CPU; None where it has a GPU, or may have."""
-    libraries = Path(next(iter(find_spec("torch").submodule_search_locations)), "lib")
-    if any(libraries.glob("*torch_hip.*")):
+    spec = find_spec("torch")
+    folders = (spec and spec.submodule_search_locations) or ()
+    libraries = [path.name for folder in folders for path in Path(folder, "lib").glob("*torch_*")]
+    if any("torch_hip" in name for name in libraries):
         return None  # a build for AMD GPUs: only torch itself knows them
-    if not any(libraries.glob("*torch_cuda.*")):
+    if not any("torch_cuda" in name for name in libraries):
         return "the installed torch is a CPU build"
     try:
         driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")

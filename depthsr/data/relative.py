@@ -16,17 +16,20 @@ from depthsr.types import RELATIVE_LIMITS, RELATIVE_QUANTILES, SKY_FLOAT16
 #: Short side that Depth Anything resizes a frame to: its pixel, and so its blur, grows with frames larger than that.
 NETWORK_SIDE_PX = 518
 
-#: At strength 1, standard deviations unless another thing is said; of inverse depth that spans 0 to 1 in the frame.
+#: Errors of inverse depth grow with it: the sky is 0 and quiet, what is near is off by more. They are shares of it plus
+#: this, where it spans 0 to 1 in the frame.
+FLOOR = 0.03
+
+#: At strength 1, standard deviations unless another thing is said.
 TONE_LOG_SLOPE = 0.6  # of the tone curve: e^±0.6 between its steep and its flat parts
-DRIFT = 0.06  # additive
-DRIFT_LOG = 0.15  # multiplicative
+DRIFT_LOG = 0.3
 REGIONS = 4  # at most
-REGION_SHIFT = 0.12
+REGION_SHIFT = 0.4
 EDGE_SHIFT_PX = 1.2  # of the network's pixels
 BLUR_PX = 1.8  # sigma, at most
 THIN_PX = 9  # widest structure that may be lost, at most
-TEXTURE = 0.06  # of brightness that is taken for depth
-NOISE = 0.012
+TEXTURE = 0.15  # of brightness that is taken for depth
+NOISE = 0.03
 
 
 def simulated_relative_depth(
@@ -59,9 +62,10 @@ def simulated_relative_depth(
     relative = bend_tones(relative, next(draws) * TONE_LOG_SLOPE, rng)
     relative = drift(relative, next(draws), rng)
     if rgb_HW3 is not None:
-        relative = relative + next(draws) * TEXTURE * texture(rgb_HW3)
+        relative = relative + next(draws) * TEXTURE * texture(rgb_HW3) * size_of_error(relative)
     relative = soften_edges(relative, next(draws), pixel, rng)
-    relative = relative + next(draws) * NOISE * smooth_noise(relative.shape, rng.uniform(2, 10) * pixel, rng)
+    noise = smooth_noise(relative.shape, rng.uniform(2, 10) * pixel, rng)
+    relative = relative + next(draws) * NOISE * noise * size_of_error(relative)
     return normalise_relative(relative)
 
 
@@ -89,6 +93,11 @@ def normalise_relative(relative_HW: np.ndarray) -> np.ndarray:
     return np.clip((relative_HW - low) / max(high - low, np.float32(1e-6)), *RELATIVE_LIMITS).astype(np.float32)
 
 
+def size_of_error(relative_HW: np.ndarray) -> np.ndarray:
+    """What an error's share is of."""
+    return np.maximum(relative_HW, 0) + np.float32(FLOOR)
+
+
 def bend_tones(relative_HW: np.ndarray, log_slope: float, rng: np.random.Generator) -> np.ndarray:
     """A random smooth curve that rises everywhere: the order of any two pixels is kept."""
     low, high = float(relative_HW.min()), float(relative_HW.max())
@@ -101,10 +110,10 @@ def bend_tones(relative_HW: np.ndarray, log_slope: float, rng: np.random.Generat
 
 
 def drift(relative_HW: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Low-frequency errors, factor and offset, over a quarter of the frame to the whole of it."""
+    """Low-frequency errors, over a quarter of the frame to the whole of it."""
     cell = rng.uniform(0.25, 1) * max(relative_HW.shape)
     factor = np.exp(strength * DRIFT_LOG * smooth_noise(relative_HW.shape, cell, rng))
-    return relative_HW * factor + strength * DRIFT * smooth_noise(relative_HW.shape, cell, rng)
+    return (relative_HW + FLOOR) * factor - np.float32(FLOOR)
 
 
 def move_regions(relative_HW: np.ndarray, shift: float, rng: np.random.Generator) -> np.ndarray:
@@ -114,9 +123,10 @@ def move_regions(relative_HW: np.ndarray, shift: float, rng: np.random.Generator
     for _ in range(rng.integers(REGIONS + 1)):
         place = np.clip(smooth_noise(relative_HW.shape, rng.uniform(0.1, 0.5) * max(relative_HW.shape), rng), 0, 1)
         centre = relative_HW[rng.integers(relative_HW.shape[0]), rng.integers(relative_HW.shape[1])]
-        share = place * np.exp(-np.square((relative_HW - centre) / np.float32(rng.uniform(0.03, 0.3))))
+        size = max(float(centre), 0) + FLOOR
+        share = place * np.exp(-np.square((relative_HW - centre) / np.float32(rng.uniform(0.1, 0.4) * size)))
         flatness = shift / REGION_SHIFT * rng.uniform(0, 0.5)
-        offset = 1.5 * shift * rng.standard_normal() + flatness * (centre - relative_HW)
+        offset = shift * rng.standard_normal() * size_of_error(relative_HW) + flatness * (centre - relative_HW)
         relative_HW = relative_HW + share * offset.astype(np.float32)
     return relative_HW
 

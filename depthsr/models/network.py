@@ -1,5 +1,6 @@
 """The network: two NAFNet encoder paths, AdaIN fusion at four scales, a decoder with skips, and a head that chooses
-between classical upsamplings of the measurement and its own nearest values, and corrects the choice.
+between classical upsamplings of the measurement, its own nearest values and, where there is relative depth, that depth
+aligned with the measurement, and corrects the choice.
 
     rgb (+ relative depth) ── relative path ──┐ F_rel
                                              AdaIN at each of four scales ── skips ── decoder ── choice, correction
@@ -18,12 +19,18 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from depthsr.config import ModelConfig
+from depthsr.models.alignment import WINDOWS, align_relative
 from depthsr.models.blocks import FUSIONS, blocks, down, up
-from depthsr.models.prior import CANDIDATES, UPSAMPLINGS, Prior, make_prior
+from depthsr.models.prior import CANDIDATES, NEAREST, UPSAMPLINGS, Prior, make_prior
 from depthsr.types import UserError
 
 #: Depth channels the depth path sees beside RGB: upsamplings, logarithm of the first, ambiguity, validity.
 DEPTH_CHANNELS = UPSAMPLINGS + 3
+
+#: With relative depth: so many more candidates, it being aligned with the measurement, and what the depth path sees of
+#: them beside RGB: each as it is and its logarithm.
+ALIGNED = len(WINDOWS)
+ALIGNED_CHANNELS = 2 * ALIGNED
 
 #: H and W are padded to a multiple of this: four halvings.
 SIZE_MULTIPLE = 16
@@ -39,8 +46,10 @@ class UNet(nn.Module):
         super().__init__()
         widths = config.widths
         relative_channels = 3 + int(config.takes_relative)
+        depth_channels = DEPTH_CHANNELS + 3 + (ALIGNED_CHANNELS if config.takes_relative else 0)
+        self.candidates = CANDIDATES + (ALIGNED if config.takes_relative else 0)
         self.relative_stem = nn.Conv2d(relative_channels, widths[0], 4, stride=2, padding=1)
-        self.depth_stem = nn.Conv2d(DEPTH_CHANNELS + 3, widths[0], 4, stride=2, padding=1)
+        self.depth_stem = nn.Conv2d(depth_channels, widths[0], 4, stride=2, padding=1)
         self.condition = nn.Linear(2, widths[0])
         self.relative_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.relative_blocks, strict=True))
         self.depth_stages = nn.ModuleList(blocks(c, n) for c, n in zip(widths, config.depth_blocks, strict=True))
@@ -55,7 +64,7 @@ class UNet(nn.Module):
         )
         # Four values a pixel of the finest stage, which works at half the resolution: pixel shuffle. 1×1, as the block
         # before has looked around; 3×3 would be a fifth of the whole network's multiplications.
-        self.choice_head = nn.Conv2d(widths[0], 4 * CANDIDATES, 1) if config.head == "choice" else None
+        self.choice_head = nn.Conv2d(widths[0], 4 * self.candidates, 1) if config.head == "choice" else None
         self.residual_head = nn.Conv2d(widths[0], 4, 1)
         self.error_head = nn.Conv2d(widths[0], 4, 1)
         for head in (self.choice_head, self.residual_head, self.error_head):
@@ -84,7 +93,7 @@ class UNet(nn.Module):
         for enlarge, stage_blocks in zip(self.ups, self.decoder_stages, strict=True):
             x = stage_blocks(enlarge(x) + skips.pop())
         if self.choice_head is None:
-            shares_BKHW = torch.zeros_like(depth_features_BKHW[:, :1]).repeat(1, CANDIDATES, 1, 1)
+            shares_BKHW = torch.zeros_like(depth_features_BKHW[:, :1]).repeat(1, self.candidates, 1, 1)
             shares_BKHW[:, 0] = 1  # all of it the bilinear upsampling
         else:
             shares_BKHW = F.pixel_shuffle(self.choice_head(x), 2).float().softmax(1)
@@ -153,23 +162,24 @@ class DepthSR(
         if self.config.rgb_paths == "none":
             bilinear = candidates[:, :1].expand(-1, UPSAMPLINGS, -1, -1)
             candidates = torch.cat([bilinear, candidates[:, UPSAMPLINGS:]], 1)
-        depth_features = torch.cat(
-            [
-                candidates[:, :UPSAMPLINGS].clamp(0, FEATURE_LIMIT),
-                torch.log1p(30 * candidates[:, :1].clamp(min=0)) / 3.5,
-                ambiguity.clamp(0, FEATURE_LIMIT),
-                prior.valid_B1HW,
-                depth_guide,
-            ],
-            1,
-        )
+        features = [
+            candidates[:, :UPSAMPLINGS].clamp(0, FEATURE_LIMIT),
+            _logarithm(candidates[:, :1]),
+            ambiguity.clamp(0, FEATURE_LIMIT),
+            prior.valid_B1HW,
+            depth_guide,
+        ]
         if self.config.takes_relative:
             if relative_B1HW is None and self.depth_anything is None:
                 raise UserError("this model needs relative depth; give it, or call fetch_depth_anything() once.")
             if relative_B1HW is None:
                 relative_B1HW = self.depth_anything(rgb_B3HW)
             guide = torch.cat([relative_B1HW, guide], 1)
-        outputs = self.unet(_pad(guide), _pad(depth_features), prior.condition_B2)
+            nearest = candidates[:, NEAREST : NEAREST + 1]
+            aligned = align_relative(relative_B1HW, nearest, prior.measurement_uncertainty())
+            features += [aligned, _logarithm(aligned)]
+            candidates = torch.cat([candidates, aligned], 1)
+        outputs = self.unet(_pad(guide), _pad(torch.cat(features, 1)), prior.condition_B2)
         shares, residual, error = (plane[..., :height, :width].float() for plane in outputs)
         depth = (shares * candidates).sum(1, keepdim=True) + residual * ambiguity
         return depth, error * ambiguity
@@ -208,6 +218,11 @@ class DepthSR(
         limit_B111 = limit_m_B[:, None, None, None]
         depth_m_B1HW = torch.minimum((depth_B1HW * scale_B111).clamp(min=0), limit_B111)
         return depth_m_B1HW, error_B1HW * scale_B111
+
+
+def _logarithm(depth_B1HW: Tensor) -> Tensor:
+    """Of depth in units of its range, about 0 to 1; what is near is told apart better in it."""
+    return torch.log1p(30 * depth_B1HW.clamp(min=0)) / 3.5
 
 
 def build_what_the_state_has(model: DepthSR, state: dict[str, Tensor], prefix: str = "", *_: object) -> None:

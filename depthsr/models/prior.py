@@ -15,9 +15,11 @@ from torch import Tensor
 from depthsr.models.guided_upsample import area_guide, neighbours, point_guide
 from depthsr.ops import joint_bilateral_upsample
 
-#: Ways of upsampling the measurement, the first of Prior.candidates_BKHW, and how many candidates there are in all.
+#: Ways of upsampling the measurement, the first of Prior.candidates_BKHW, and how many candidates there are in all; the
+#: nearest measurement among them.
 UPSAMPLINGS = 3
 CANDIDATES = UPSAMPLINGS + 9
+NEAREST = UPSAMPLINGS + 4
 
 #: Of the valid depths, the quantile that is mapped to 1 when the range is unknown. Not the maximum: one wild pixel
 #: must not rescale the frame.
@@ -51,6 +53,15 @@ class Prior(NamedTuple):
     valid_B1HW: Tensor
     condition_B2: Tensor
     scale_m_B: Tensor
+
+    def measurement_uncertainty(self) -> Tensor:
+        """B×1×H×W: how far a measured value itself may be off, > 0: half a quantisation step, a share of the depth, and
+        holes. Unlike the ambiguity it is not larger at edges, where it is the upsampling that is in doubt.
+        """
+        depth_B1HW = self.candidates_BKHW[:, :1]
+        half_step_B111 = self.condition_B2[:, :1, None, None] / 20
+        share = AMBIGUITY_OF_DEPTH + AMBIGUITY_OF_HOLE * (1 - self.valid_B1HW)
+        return half_step_B111 + share * depth_B1HW.clamp(min=0) + AMBIGUITY_OF_RANGE
 
 
 def depth_range_m(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def test_a_sample_carries_the_relative_depth_of_its_target():
     without = TrainingPairs(Frames(), ["1", "2"], **settings)
     correlations = []
     for step in range(12):
-        sample, plain = with_relative[step, 0, 0, 48], without[step, 0, 0, 48]
+        sample, plain = with_relative[step, 0, 48], without[step, 0, 48]
         assert plain.relative_HW is None
         np.testing.assert_array_equal(sample.rgb_HW3, plain.rgb_HW3)
         np.testing.assert_array_equal(sample.degraded.depth_m, plain.degraded.depth_m)

@@ -201,9 +201,9 @@ def test_eval_with_simulated_relative_depth_says_so(saved, data, no_depth_anythi
     assert whole["relative"] == "simulated"
     assert "relative depth: simulated" in markdown_table(whole)
     one = evaluate(data, "gdsr-x4", [str(saved)], limit=1, **settings)
-    assert one["per_frame"][0]["rmse"][0] == pytest.approx(whole["per_frame"][0]["rmse"][0], rel=1e-4)
+    assert one["per_frame"][0]["rmse"][0] == pytest.approx(whole["per_frame"][0]["rmse"][0], rel=1e-6)
     other = evaluate(data, "gdsr-x4", [str(saved)], limit=1, seed=1, **settings)  # this protocol has no noise itself
-    assert other["per_frame"][0]["rmse"][0] != pytest.approx(one["per_frame"][0]["rmse"][0], rel=1e-4)
+    assert other["per_frame"][0]["rmse"][0] != pytest.approx(one["per_frame"][0]["rmse"][0], rel=1e-6)
     assert evaluate(data, "gdsr-x4", ["bilinear"], baselines=False)["relative"] is None
     with pytest.raises(UserError, match="takes relative depth"):
         evaluate(data, "gdsr-x4", ["bilinear"], **settings)

@@ -43,12 +43,14 @@ def test_two_variants_from_start_to_table(settings, tmp_path, monkeypatch):
     assert [row["variant"] for row in result["rows"]] == [METHOD, "no-relative"]
     assert method["ratio"]["rmse"]["value"] == pytest.approx(1)
     assert other["ratio"]["rmse"]["value"] == pytest.approx(other["rmse"] / method["rmse"])
-    assert other["parameters"] == method["parameters"] - 8 * 16  # the stem's channel of relative depth
+    stems, heads = (1 + 4) * 8 * 16, 4 * 2 * (8 + 1)  # relative depth, and two maps of it aligned; their candidates
+    assert other["parameters"] == method["parameters"] - stems - heads
     assert (out / "ablation.md").read_text() == markdown(result) + "\n"
     assert json.loads((out / "ablation.json").read_text())["rows"][1]["rmse"] == other["rmse"]
     start, other_start = (load_model(out / variant / "start").state_dict() for variant in (METHOD, "no-relative"))
     differing = [name for name in start if not torch.equal(start[name], other_start[name])]
-    assert differing == ["unet.relative_stem.weight"]
+    stems_and_head = ("relative_stem.weight", "depth_stem.weight", "choice_head.weight", "choice_head.bias")
+    assert differing == [f"unet.{name}" for name in stems_and_head]
     trained = load_model(out / METHOD / "run" / "model").state_dict()
     assert not torch.equal(trained["unet.residual_head.bias"], start["unet.residual_head.bias"])
 

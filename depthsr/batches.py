@@ -145,18 +145,27 @@ def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, devi
         batch_sampler=keys,
         collate_fn=stack if on_device else collate,
         num_workers=config.workers,
-        worker_init_fn=_start_worker,
         prefetch_factor=PREFETCHED if config.workers > 0 else None,
         pin_memory=on_device,
     )
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    for loaded in loader:
+    for loaded in _started(loader):
         batch = add_prior(loaded.to(device)) if on_device else loaded
         yield batch._replace(rgb_B3HW=batch.rgb_B3HW.contiguous(memory_format=layout))
 
 
-def _start_worker(_number: int) -> None:
-    cv2.setNumThreads(1)  # torch does this for itself; the processes are the parallelism
+def _started(loader: DataLoader) -> Iterator[Stacked | Batch]:
+    """Its iterator, whose processes run; each with one thread, as the processes are the parallelism.
+
+    torch sees to that for itself. OpenCV's threads have to be gone before the processes are forked: these would wait
+    forever for threads that only this process has.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        return iter(loader)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _low_size(sample: Sample) -> tuple[int, ...]:

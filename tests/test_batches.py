@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -111,6 +112,31 @@ def test_loaded_batches_come_in_the_order_of_the_keys(workers, channels_last):
         expected = collate([_Pairs()[key] for key in batch_keys])
         torch.testing.assert_close(batch.target_B1HW, expected.target_B1HW, rtol=0, atol=0, equal_nan=True)
         torch.testing.assert_close(batch.prior.candidates_BKHW, expected.prior.candidates_BKHW)
+
+
+class _BlurredPairs(_Pairs):
+    """Uses what OpenCV computes on many threads."""
+
+    def __getitem__(self, key):
+        cv2.resize(np.ones((1000, 1000), np.float32), (1500, 1500), interpolation=cv2.INTER_CUBIC)
+        return super().__getitem__(key)
+
+
+def test_workers_start_where_opencv_has_threads_already():
+    """They hang where they meet its threads' remains."""
+    threads = cv2.getNumThreads()
+    config = TrainConfig("", "", steps=2, batch=2, crop=32, workers=1)
+    keys = StepKeys(config, 0, 2, rank=0)
+    try:
+        cv2.setNumThreads(4)
+        _BlurredPairs()[(0, 0, 32)]
+        batches = list(load_batches(_BlurredPairs(), keys, config, torch.device("cpu")))
+        assert cv2.getNumThreads() == 4
+    finally:
+        cv2.setNumThreads(threads)
+    for batch, batch_keys in zip(batches, keys, strict=True):
+        expected = collate([_Pairs()[key] for key in batch_keys])
+        torch.testing.assert_close(batch.target_B1HW, expected.target_B1HW, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.gpu

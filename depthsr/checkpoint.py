@@ -74,7 +74,8 @@ def save_model(model: DepthSR, folder: Path, dtype: torch.dtype = torch.float32)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(folder / WEIGHTS_FILE) as path:
-        safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+        # Not save_file: it makes a file that nobody but its owner may read.
+        path.write_bytes(safetensors.torch.save(weights, metadata={"format": "pt"}))
     write_json(folder / CONFIG_FILE, model.config.to_dict())
 
 

@@ -22,6 +22,11 @@ def _require(module: str) -> None:
         pytest.skip(reason)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+
+
 @pytest.fixture(scope="session")
 def native() -> None:
     """For tests of the CPU kernels as torch ops."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from depthsr import checkpoint
-from depthsr.config import EDGE, PRESETS
+from depthsr.config import BASE, EDGE, PRESETS
 from depthsr.model_files import SHIPPED
 from depthsr.models.network import DepthSR
 from depthsr.types import UserError
@@ -40,6 +40,19 @@ def test_the_shipped_edge_model_is_trained():
     assert model.unet.residual_head.weight.abs().max() > 1e-3  # zero when fresh
     weights = SHIPPED / "edge" / checkpoint.WEIGHTS_FILE
     assert weights.stat().st_size < 6e6
+
+
+def test_the_shipped_base_model_is_the_trained_unet_alone():
+    model = checkpoint.load_model("base")
+    assert model.config == BASE
+    assert model.depth_anything is None
+    assert model.unet.residual_head.weight.abs().max() > 1e-3  # zero when fresh
+    assert sum(path.stat().st_size for path in SHIPPED.rglob(checkpoint.WEIGHTS_FILE)) < 20e6
+
+
+def test_everybody_may_read_what_was_saved(saved):
+    weights, config = saved / checkpoint.WEIGHTS_FILE, saved / checkpoint.CONFIG_FILE
+    assert weights.stat().st_mode == config.stat().st_mode
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +54,30 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def random_frames(tmp_path) -> Callable[..., Path]:
+    """random_frames(count, scenes, holes=False): a folder of frames of 64×96, smooth depths of 2 to 60 m, to train on.
+
+    With holes, more of them in one frame than in another.
+    """
+
+    def make(count: int, scenes: int, *, holes: bool = False) -> Path:
+        folder = tmp_path / "data"
+        (folder / "rgb").mkdir(parents=True)
+        (folder / "depth").mkdir()
+        rng = np.random.default_rng(0)
+        for number in range(count):
+            name = f"scene{number % scenes}_{number}"
+            depth_m = cv2.resize(rng.uniform(2, 60, (6, 8)).astype(np.float32), (96, 64))
+            if holes:
+                depth_m[: 8 * number, 8:64] = np.nan
+            np.save(folder / "depth" / f"{name}.npy", depth_m)
+            cv2.imwrite(str(folder / "rgb" / f"{name}.png"), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -46,18 +45,8 @@ TINY = dataclasses.replace(
 
 
 @pytest.fixture
-def data(tmp_path):
-    """Frames of three scenes in the folder layout."""
-    folder = tmp_path / "data"
-    (folder / "rgb").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(4):
-        coarse = rng.uniform(2, 60, (6, 8)).astype(np.float32)
-        np.save(folder / "depth" / f"scene{number % 3}_{number}.npy", cv2.resize(coarse, (96, 64)))
-        rgb = rng.integers(0, 255, (64, 96, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / "rgb" / f"scene{number % 3}_{number}.png"), rgb)
-    return folder
+def data(random_frames):
+    return random_frames(4, scenes=3)
 
 
 @pytest.fixture

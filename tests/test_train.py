@@ -34,19 +34,9 @@ TINY = dataclasses.replace(
 
 
 @pytest.fixture
-def data(tmp_path):
-    """Six random frames of three scenes, with holes, in the folder layout."""
-    folder = tmp_path / "data"
-    (folder / "rgb").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(6):
-        name = f"scene{number % 3}_{number}"
-        depth_m = cv2.resize(rng.uniform(2, 60, (6, 8)).astype(np.float32), (96, 64))
-        depth_m[: 8 * number, 8:64] = np.nan  # more in one frame than in another: samples do not weigh the same
-        np.save(folder / "depth" / f"{name}.npy", depth_m)
-        cv2.imwrite(str(folder / "rgb" / f"{name}.png"), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
-    return folder
+def data(random_frames):
+    """With holes, so that samples do not weigh the same."""
+    return random_frames(6, scenes=3, holes=True)
 
 
 @pytest.fixture

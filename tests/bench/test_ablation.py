@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,17 +21,8 @@ TINY = dataclasses.replace(ablation.SMALL, widths=(8, 8, 8, 8), depth_blocks=(1,
 
 
 @pytest.fixture
-def settings(tmp_path) -> Settings:
-    """Four frames of two scenes."""
-    folder = tmp_path / "data"
-    (folder / "rgb").mkdir(parents=True)
-    (folder / "depth").mkdir()
-    rng = np.random.default_rng(0)
-    for number in range(4):
-        name = f"scene{number % 2}_{number}"
-        coarse = rng.uniform(2, 60, (6, 8)).astype(np.float32)
-        np.save(folder / "depth" / f"{name}.npy", cv2.resize(coarse, (96, 64)))
-        cv2.imwrite(str(folder / "rgb" / f"{name}.png"), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
+def settings(random_frames) -> Settings:
+    folder = random_frames(4, scenes=2)
     return Settings(str(folder), steps=2, batch=1, crop=32, workers=0, limit=2, device="cpu")
 
 

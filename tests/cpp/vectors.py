@@ -47,8 +47,9 @@ GRADIENT_TOLERANCE = BLOCK_TOLERANCE | {torch.float32: 300 * 2.0**-23}
 #: The whole network: this, or as far as PyTorch's own arithmetic in that type is from the reference.
 NETWORK_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 #: Kernels that multiply in bfloat16, not just store it, round as often as PyTorch does in that type: they may be as far
-#: from the reference as it is, give or take what chance makes of the largest of many rounding errors.
-CHANCE = 1.5
+#: from the reference as it is, give or take what chance makes of the largest of many rounding errors. Seen: 0.5 to 1.7
+#: times PyTorch's, over the fixed cases and 40 random ones.
+CHANCE = 2.0
 
 
 class Case(NamedTuple):
@@ -178,12 +179,20 @@ def adain(
     grad_content, grad_style = torch.autograd.grad(out, (content64, style64), grad_out.double())
     given = {"content": content, "style": style, "grad_out": grad_out}
     expected = {"out": out, "grad_content": grad_content, "grad_style": grad_style}
+    tolerances = {}
+    if dtype == torch.float32 and grad_content.any():
+        # The gradient is what is left of terms of this size; of two pixels', only eps is left.
+        _, content_variance, _, style_variance = reference.adain_statistics(content64, style64, correction)
+        ratio = ((style_variance + eps) / (content_variance + eps)).sqrt()[:, :, None, None]
+        terms, left = (x.square().mean().sqrt().item() for x in (ratio * grad_out, grad_content))
+        tolerances["grad_content"] = 64 * 2.0**-23 * max(1.0, terms / left)
     return Case(
         "adain",
         _name("adain", shape, dtype, channels_last) + f" style {style_size[0]}x{style_size[1]}",
         {key: _laid_out(tensor, channels_last) for key, tensor in given.items()}
         | {"eps": eps, "correction": correction, "style_pixels": style_size[0] * style_size[1]}
-        | _shape_inputs(shape, channels_last),
+        | _shape_inputs(shape, channels_last)
+        | _tolerances(tolerances),
         {key: _laid_out(tensor, channels_last) for key, tensor in expected.items()},
     )
 

@@ -142,7 +142,8 @@ def test_what_only_torch_can_do(saved_model, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["fusion", "rgb_paths", "head"])
-def test_variants_of_the_method_are_for_torch(native_module, field, tmp_path):
+def test_variants_of_the_method_are_for_torch(native_module, field, tmp_path, monkeypatch):
+    monkeypatch.delenv("DEPTHSR_BACKEND", raising=False)  # any but auto is a reason for torch
     word = config.MODEL_CHOICES[field][1]
     (tmp_path / CONFIG_FILE).write_text(json.dumps(dataclasses.replace(SMALL, **{field: word}).to_dict()))
     (tmp_path / WEIGHTS_FILE).write_bytes(b"never read")
@@ -261,7 +262,8 @@ def test_command_line_without_torch(saved_model, tmp_path, runtime):
 
 
 @pytest.mark.parametrize("options", ["runtime='native'", "runtime='auto', device='cpu'"])
-def test_native_imports_no_torch_where_there_is_one(saved_model, native_module, tmp_path, options):
+def test_native_imports_no_torch_where_there_is_one(saved_model, native_module, tmp_path, options, monkeypatch):
+    monkeypatch.delenv("DEPTHSR_BACKEND", raising=False)  # any but auto is a reason for torch
     code = f"""
 import sys, numpy as np, depthsr
 predictor = depthsr.load({saved_model!r}, {options})

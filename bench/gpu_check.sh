@@ -5,8 +5,8 @@
 #
 # PYTHON has a CUDA torch, triton, setuptools, pybind11, ninja, pytest and pytest-benchmark; nothing is downloaded. The
 # modules are built in the checkout. Writes bench/results/gpu-check.json (what ran, for how long, how it ended) and
-# appends to bench/results/gpu.csv (a row an op, see bench_gpu.py). Ends with 1 unless every step ended with 0; a step for
-# which no time is left, or whose tool is missing, has failed.
+# appends to bench/results/gpu.csv (a row an op, see bench_gpu.py) and gpu-models.csv (bench_gpu_models.py). Ends with 1
+# unless every step ended with 0; a step for which no time is left, or whose tool is missing, has failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 python=${1:-python3}
@@ -40,9 +40,15 @@ export python
 
 step build 210 env DEPTHSR_CUDA=1 "$python" setup.py build_ext --inplace
 step load 60 "$python" -c 'import torch; torch.cuda.init(); import depthsr.ops, depthsr._C_cuda'
-step tests 150 "$python" -m pytest -q -p no:cacheprovider -m gpu tests
+# To compile the network in every mode takes minutes, and no other step needs it: last.
+readonly compiled=tests/test_cuda_runtime.py::test_compiled_whole_equals_eager
+readonly COMPILED_SECONDS=120
+step tests 150 "$python" -m pytest -q -p no:cacheprovider -m gpu tests --deselect "$compiled"
+step models 90 "$python" -m pytest -q -p no:cacheprovider bench/bench_gpu_models.py --benchmark-only
 step memcheck 90 bash -c 'sanitize memcheck'
 step racecheck 90 bash -c 'sanitize racecheck'
-step benchmarks 300 "$python" -m pytest -q -p no:cacheprovider bench -m gpu --benchmark-only
+step benchmarks $((LAST - SECONDS - COMPILED_SECONDS)) \
+  "$python" -m pytest -q -p no:cacheprovider bench/bench_gpu.py --benchmark-only
+step compiled "$COMPILED_SECONDS" "$python" -m pytest -q -p no:cacheprovider "$compiled"
 
 "$python" bench/gpu_report.py bench/results/gpu-check.json "${steps[@]}"

@@ -59,12 +59,37 @@ def row(provenance: dict[str, str], case: dict[str, str], seconds: float, work: 
     )
 
 
-def append(path: Path, new: Row) -> None:
+@dataclass(frozen=True)
+class ModelRow:
+    """A whole model: time and number of frames of `size`, of which `measured` pixels have a depth.
+
+    weights  whose they are; random ones take the same time.
+    path     "device, eager" and "device, graph": from tensors on the GPU to tensors on the GPU, `batch` frames a call.
+             "host, stream" and "host, batch": from arrays to finished predictions on the host.
+    ms       a frame.
+    """
+
+    commit: str
+    date: str
+    device: str
+    torch: str
+    model: str
+    weights: str
+    size: str
+    measured: str
+    dtype: str
+    batch: int
+    path: str
+    ms: float
+    frames_s: float
+
+
+def append(path: Path, new: Row | ModelRow) -> None:
     """One line of CSV at the end of the file, which begins with the columns' names. Rows of earlier runs stay.
 
     Raises ValueError where the file has other columns.
     """
-    names = [field.name for field in fields(Row)]
+    names = [field.name for field in fields(new)]
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
             found = next(csv.reader(file), [])
@@ -89,5 +114,16 @@ def table(rows: list[Row]) -> str:
             f"{one.op:<17} {one.direction:<13} {one.shape:<16} {one.dtype:<8} {one.implementation:<8} "
             f"{one.ms:9.4f} {one.gb_s:7.0f} {one.share_of_copy:6.1%}  "
             f"{one.floor_bytes_ms:.4f} ms bytes, {one.floor_operations_ms:.4f} ms operations"
+        )
+    return "\n".join(lines)
+
+
+def model_table(rows: list[ModelRow]) -> str:
+    """For the end of a run, the weights' owner last."""
+    lines = [f"{'model':<6} {'size':<10} {'dtype':<8} {'batch':>5} {'path':<14} {'ms':>8} {'frames/s':>9}  weights"]
+    for one in rows:
+        lines.append(
+            f"{one.model:<6} {one.size:<10} {one.dtype:<8} {one.batch:5} {one.path:<14} {one.ms:8.3f} "
+            f"{one.frames_s:9.0f}  {one.weights}"
         )
     return "\n".join(lines)

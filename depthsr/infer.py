@@ -7,20 +7,25 @@ prediction.depth_m                                   # float32 H×W metres
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
-from depthsr.inputs import check_depth, check_levels, check_relative, check_rgb, check_sizes
+from depthsr.frames import PROTOCOLS as PROTOCOLS
+from depthsr.frames import CheckedFrame, Settings, check_frame
+from depthsr.inputs import unit_rgb
 from depthsr.runtime import choose_runtime
 from depthsr.types import Prediction, UserError
 
 if TYPE_CHECKING:
     import torch
 
-PROTOCOLS = ("metric", "ais")
+#: Depth and expected error of one frame, H×W metres; error None: not estimated.
+Restored = tuple[np.ndarray, np.ndarray | None]
 
 #: A value is supported when a measurement lies within this many low-resolution pixels or, in dense maps, within this
 #: share of the longer side: the gap an edge-guided fill can be trusted to close.
@@ -29,7 +34,7 @@ SUPPORT_SHARE = 1 / 40
 
 
 class Restorer(Protocol):
-    """What Predictor drives: checked arrays in, depth and expected error in metres out (error None: not estimated)."""
+    """What Predictor drives, a frame at a time: checked arrays in, depth and expected error out."""
 
     @property
     def takes_relative(self) -> bool: ...
@@ -42,7 +47,24 @@ class Restorer(Protocol):
         quantisation_step_m: float,
         max_depth_m: float | None,
         protocol: str,
-    ) -> tuple[np.ndarray, np.ndarray | None]: ...
+    ) -> Restored: ...
+
+
+@runtime_checkable
+class BatchRestorer(Protocol):
+    """What Predictor drives where frames can go together, or be computed while the host does something else.
+
+    ahead   how many frames of a stream to start beyond the one that is waited for; 0: nothing would be gained.
+    start   begins with frames of one kind (CheckedFrame.kind) and returns what waits for their results, in order.
+    """
+
+    @property
+    def takes_relative(self) -> bool: ...
+
+    @property
+    def ahead(self) -> int: ...
+
+    def start(self, frames: Sequence[CheckedFrame]) -> Callable[[], Sequence[Restored]]: ...
 
 
 @dataclass(frozen=True)
@@ -59,9 +81,9 @@ class BaselineRestorer:
 
 
 class Predictor:
-    """Restores one frame a call. Make one with `load`, or from any Restorer."""
+    """Restores a frame, several together, or a stream of them. Make one with `load`, or from any Restorer."""
 
-    def __init__(self, name: str, restorer: Restorer) -> None:
+    def __init__(self, name: str, restorer: Restorer | BatchRestorer) -> None:
         self.name = name
         self.restorer = restorer
 
@@ -89,42 +111,115 @@ class Predictor:
 
         Arrays or torch tensors. Raises UserError when the input cannot be a frame (see depthsr.inputs).
         """
-        if protocol not in PROTOCOLS:
-            raise UserError(f"protocol {protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
-        rgb_HW3 = check_rgb(rgb)
-        size = rgb_HW3.shape[:2]
-        if protocol == "ais":
-            from depthsr.data.degrade import AIS_CLIP_M, AIS_STEP_M, dequantise_ais
+        settings = Settings(scale, quantisation_step_m, max_depth_m, protocol)
+        return self._start([self._checked(rgb, depth, relative, settings)])()[0]
 
-            depth_m_hw = dequantise_ais(check_levels(depth))
-            quantisation_step_m, max_depth_m = AIS_STEP_M, AIS_CLIP_M
+    def batch(self, frames: Sequence[tuple], **settings: Any) -> list[Prediction]:
+        """Several frames at once, in their order; what a call of each alone gives, to rounding.
+
+        frames    (rgb, depth) or (rgb, depth, relative) each, of any sizes. PyTorch takes those of equal sizes through
+                  the network together, so memory limits how many there may be; other runtimes take one after the other.
+        settings  scale, quantisation_step_m, max_depth_m and protocol of all of them, as in a call.
+
+        Raises UserError for the first that cannot be a frame, and says which; nothing is computed then.
+        """
+        checked = list(self._all_checked(frames, Settings(**settings)))
+        of_a_kind: dict[Hashable, list[int]] = {}
+        for number, frame in enumerate(checked):
+            of_a_kind.setdefault(frame.kind, []).append(number)
+        started = [(numbers, self._start([checked[n] for n in numbers])) for numbers in of_a_kind.values()]
+        predictions: dict[int, Prediction] = {}
+        for numbers, finish in started:
+            predictions.update(zip(numbers, finish(), strict=True))
+        return [predictions[number] for number in range(len(checked))]
+
+    def stream(self, frames: Iterable[tuple], **settings: Any) -> Iterator[Prediction]:
+        """Predictions of frames as they come (a camera, a video), in their order; what a call of each gives.
+
+        frames, settings  as in `batch`. An array may be overwritten as soon as the next frame is asked for.
+
+        On a CUDA GPU the next frame is uploaded and the last one downloaded while one is computed; for that one frame
+        more is read than predictions have been given. Elsewhere a frame is read when the prediction before is taken.
+
+        At the first that cannot be a frame the stream ends with a UserError that says which it was, after the
+        predictions of all before it. So it does with whatever `frames` raises.
+        """
+        return self._in_order(self._all_checked(frames, Settings(**settings)))
+
+    def _in_order(self, frames: Iterator[CheckedFrame]) -> Iterator[Prediction]:
+        ahead = self.restorer.ahead if isinstance(self.restorer, BatchRestorer) else 0
+        starts = (self._start([frame]) for frame in frames)
+        started: deque[Callable[[], list[Prediction]]] = deque()
+        failure: Exception | None = None
+        while failure is None:
+            try:
+                started.append(next(starts))
+            except StopIteration:
+                break
+            except Exception as error:  # raised below: the frames before it come first
+                failure = error
+            if len(started) > ahead:
+                yield started.popleft()()[0]
+        while started:
+            yield started.popleft()()[0]
+        if failure is not None:
+            raise failure
+
+    def _all_checked(self, frames: Iterable[tuple], settings: Settings) -> Iterator[CheckedFrame]:
+        for number, frame in enumerate(frames):
+            which = f"frame {number} (the first is 0)"
+            if not (isinstance(frame, (tuple, list)) and len(frame) in (2, 3)):
+                raise UserError(f"{which} is no frame; give (rgb, depth) or (rgb, depth, relative).")
+            rgb, depth, relative = (*frame, None)[:3]
+            try:
+                checked = self._checked(rgb, depth, relative, settings)
+            except UserError as error:
+                raise UserError(f"{which}: {error}") from error
+            yield checked
+
+    def _checked(self, rgb: Any, depth: Any, relative: Any, settings: Settings) -> CheckedFrame:
+        if relative is not None and not self.restorer.takes_relative:
+            raise UserError(f"{self.name} takes no relative depth; leave it out, or use the model base.")
+        return check_frame(rgb, depth, relative, settings)
+
+    def _start(self, frames: Sequence[CheckedFrame]) -> Callable[[], list[Prediction]]:
+        """Begins with frames of one kind; the function returned waits for the results."""
+        if isinstance(self.restorer, BatchRestorer):
+            finish = self.restorer.start(frames)
         else:
-            depth_m_hw = check_depth(depth, scale)
-        _check_positive(quantisation_step_m, "quantisation step", zero_allowed=True)
-        _check_positive(max_depth_m, "largest depth")
-        check_sizes(size, depth_m_hw.shape)
-        depth_m, error_m = self.restorer(
-            rgb_HW3, depth_m_hw, self._relative(relative, size), quantisation_step_m or 0.0, max_depth_m, protocol
-        )
+            finish = one_by_one(self.restorer, frames)
+        # A GPU is computing the frames by now, so this costs no time of its own there.
+        near = [supported(np.isfinite(frame.depth_m_hw), frame.size) for frame in frames]
+
+        def predictions() -> list[Prediction]:
+            return [self._prediction(*parts) for parts in zip(frames, near, finish(), strict=True)]
+
+        return predictions
+
+    def _prediction(self, frame: CheckedFrame, valid: np.ndarray, restored: Restored) -> Prediction:
+        depth_m, error_m = restored
         if not np.isfinite(depth_m).all():
             raise RuntimeError(f"{self.name} gave {(~np.isfinite(depth_m)).sum()} values that are not finite")
-        depth_m = np.maximum(depth_m, _floor_m(depth_m_hw, quantisation_step_m or 0.0))
+        depth_m = np.maximum(depth_m, _floor_m(frame.depth_m_hw, frame.quantisation_step_m))
         if error_m is None:
             error_m = np.full_like(depth_m, np.nan)
-        return Prediction(
-            depth_m=depth_m,
-            error_m=error_m,
-            confidence=_confidence(depth_m, error_m),
-            valid=supported(np.isfinite(depth_m_hw), size),
-        )
+        return Prediction(depth_m=depth_m, error_m=error_m, confidence=_confidence(depth_m, error_m), valid=valid)
 
-    def _relative(self, relative: Any, size: tuple[int, int]) -> np.ndarray | None:
-        """At the RGB's size. Raises UserError for a model that has no use for it."""
-        if relative is None:
-            return None
-        if not self.restorer.takes_relative:
-            raise UserError(f"{self.name} takes no relative depth; leave it out, or use the model base.")
-        return cv2.resize(check_relative(relative, size), size[::-1], interpolation=cv2.INTER_LINEAR)
+
+def one_by_one(restorer: Restorer, frames: Sequence[CheckedFrame]) -> Callable[[], list[Restored]]:
+    """As BatchRestorer.start; the results are there when it returns."""
+    restored = [
+        restorer(
+            unit_rgb(frame.rgb_HW3),
+            frame.depth_m_hw,
+            frame.relative_HW,
+            frame.quantisation_step_m,
+            frame.max_depth_m,
+            frame.protocol,
+        )
+        for frame in frames
+    ]
+    return lambda: restored
 
 
 def load(
@@ -171,8 +266,3 @@ def _confidence(depth_m: np.ndarray, error_m: np.ndarray) -> np.ndarray:
     """1 / (1 + error / 5 % of the depth); see depthsr.types.Prediction. NaN where no error is estimated."""
     tolerance_m = np.maximum(0.05 * depth_m, np.finfo(np.float32).tiny)
     return (tolerance_m / (tolerance_m + error_m)).astype(np.float32)
-
-
-def _check_positive(value: float | None, name: str, zero_allowed: bool = False) -> None:
-    if value is not None and not (np.isfinite(value) and (value > 0 or (zero_allowed and value == 0))):
-        raise UserError(f"{name} {value} is no distance in metres; give a positive number or leave it out.")

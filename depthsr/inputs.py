@@ -28,11 +28,21 @@ def as_array(value: Any, name: str) -> np.ndarray:
 
 def check_rgb(rgb: Any) -> np.ndarray:
     """H×W×3 float32 in [0, 1] from uint8 or from floats in [0, 1]. Raises UserError for anything else."""
+    return unit_rgb(check_picture(rgb))
+
+
+def unit_rgb(rgb_HW3: np.ndarray) -> np.ndarray:
+    """float32 in [0, 1] of what `check_picture` returns."""
+    return rgb_HW3.astype(np.float32) / 255 if rgb_HW3.dtype == np.uint8 else rgb_HW3
+
+
+def check_picture(rgb: Any) -> np.ndarray:
+    """H×W×3 uint8 as it is, or float32 in [0, 1] from floats. Raises UserError for anything else."""
     rgb = as_array(rgb, "RGB")
     if rgb.ndim != 3 or rgb.shape[2] != 3:
         raise UserError(f"the RGB has shape {_shape(rgb)}; give H×W×3, channels last and without transparency.")
     if rgb.dtype == np.uint8:
-        return rgb.astype(np.float32) / 255
+        return rgb
     if not np.issubdtype(rgb.dtype, np.floating):
         raise UserError(f"the RGB is {rgb.dtype}; give uint8 or floating point in [0, 1].")
     if not np.isfinite(rgb).all():

@@ -3,55 +3,109 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from depthsr.checkpoint import load_model
+from depthsr.cuda_graphs import Function, Inputs
+from depthsr.cuda_pipeline import CudaPipeline
+from depthsr.frames import CheckedFrame
+from depthsr.models.network import DepthSR
+from depthsr.models.relative import normalise_relative
 from depthsr.precision import Precision, choose_precision, resolve_device
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class NetworkRestorer:
-    """DepthSR on its device, in the arithmetic `precision` chose. A depthsr.infer.Restorer."""
+def restore(
+    model: DepthSR,
+    rgb_BHW3: Tensor,
+    depth_m_Bhw: Tensor,
+    quantisation_step_m_B: Tensor,
+    max_depth_m_B: Tensor,
+    relative_BHW: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Everything that is done to frames on the device: depth and expected error, both B×1×H×W float32 metres.
 
-    model: Any
-    device: torch.device
-    precision: Precision
+    rgb_BHW3                uint8, or float32 in [0, 1].
+    depth_m_Bhw             float32 metres, NaN or inf = no value.
+    quantisation_step_m_B, max_depth_m_B   float32 metres, 0 = unknown.
+    relative_BHW            float32, larger = nearer, any unit; None: the model makes its own, if it takes any.
+    """
+    rgb_B3HW = rgb_BHW3.permute(0, 3, 1, 2)
+    if rgb_B3HW.dtype == torch.uint8:
+        # By a tensor: division by a number is a product with its rounded inverse on CUDA, and not what check_rgb gives.
+        rgb_B3HW = rgb_B3HW.float() / torch.full((), 255.0, dtype=torch.float32, device=rgb_B3HW.device)
+    depth_m_B1hw = depth_m_Bhw[:, None]
+    return model.infer(
+        rgb_B3HW,
+        depth_m_B1hw,
+        torch.isfinite(depth_m_B1hw),
+        # Scaled per frame, as the network's own is.
+        relative_B1HW=None if relative_BHW is None else normalise_relative(relative_BHW[:, None]),
+        quantisation_step_m=quantisation_step_m_B,
+        max_depth_m=max_depth_m_B,
+    )
+
+
+class NetworkRestorer:
+    """DepthSR on its device, in the arithmetic `precision` chose. A depthsr.infer.BatchRestorer.
+
+    On CUDA: pinned memory, copies beside the computation, CUDA graphs by size (depthsr.cuda_pipeline). The weights may
+    be changed in place at any time, but the model must stay where it is.
+    """
+
+    def __init__(self, model: DepthSR, device: torch.device, precision: Precision) -> None:
+        self.model, self.device, self.precision = model, device, precision
+        compute = partial(restore, model)
+        on_cuda = device.type == "cuda"
+        self._start: Callable[[Inputs], Function] = (
+            CudaPipeline(compute, device).start if on_cuda else partial(_at_once, compute, device)
+        )
+        self.ahead = 1 if on_cuda else 0
 
     @property
     def takes_relative(self) -> bool:
         return self.model.config.takes_relative
 
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
-        if relative_HW is None and self.takes_relative and self.model.depth_anything is None:
+    def start(self, frames: Sequence[CheckedFrame]) -> Callable[[], list[tuple[np.ndarray, np.ndarray]]]:
+        has_relative = frames[0].relative_HW is not None
+        if self.takes_relative and not has_relative and self.model.depth_anything is None:
             # Not when the model is loaded: who brings relative depth needs neither the hub nor the network's memory.
             self.model.fetch_depth_anything()
-        valid_hw = np.isfinite(depth_m_hw)
-        depth_m_B1HW, error_m_B1HW = self.model.infer(
-            torch.from_numpy(rgb_HW3).permute(2, 0, 1)[None].to(self.device),
-            self._tensor(np.where(valid_hw, depth_m_hw, 0)),
-            self._tensor(valid_hw),
-            relative_B1HW=self._relative(relative_HW),
-            quantisation_step_m=quantisation_step_m,
-            max_depth_m=max_depth_m,
-        )
-        return depth_m_B1HW[0, 0].cpu().numpy(), error_m_B1HW[0, 0].cpu().numpy()
+        inputs = [
+            self._stack([frame.rgb_HW3 for frame in frames]),
+            self._stack([frame.depth_m_hw for frame in frames]),
+            self._stack([np.float32(frame.quantisation_step_m) for frame in frames]),
+            self._stack([np.float32(frame.max_depth_m or 0.0) for frame in frames]),
+            self._stack([frame.relative_HW for frame in frames]) if has_relative else None,
+        ]
+        finish = self._start(inputs)
 
-    def _tensor(self, map_hw: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(map_hw)[None, None].to(self.device)
+        def restored() -> list[tuple[np.ndarray, np.ndarray]]:
+            depth_m_BHW, error_m_BHW = (result[:, 0].numpy() for result in finish())
+            return list(zip(depth_m_BHW, error_m_BHW, strict=True))
 
-    def _relative(self, relative_HW: np.ndarray | None) -> torch.Tensor | None:
-        """The user's relative depth, scaled per frame as the network's own is."""
-        if relative_HW is None:
-            return None
-        from depthsr.models.relative import normalise_relative
+        return restored
 
-        return normalise_relative(self._tensor(relative_HW))
+    def _stack(self, arrays: Sequence[Any]) -> Tensor:
+        """One tensor of uint8 or float32 arrays of one shape, on the host, where CUDA can copy it from."""
+        dtype = torch.uint8 if arrays[0].dtype == np.uint8 else torch.float32
+        stacked = torch.empty((len(arrays), *arrays[0].shape), dtype=dtype, pin_memory=self.device.type == "cuda")
+        np.stack(arrays, out=stacked.numpy())
+        return stacked
+
+
+def _at_once(compute: Function, device: torch.device, inputs: Inputs) -> Function:
+    """As CudaPipeline.start; the results are there when it returns."""
+    results = compute(*(None if tensor is None else tensor.to(device) for tensor in inputs))
+    here = tuple(result.cpu() for result in results)
+    return lambda: here
 
 
 def load_restorer(name_or_path: str, device: str, dtype: str | torch.dtype) -> NetworkRestorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,31 @@ import pytest
 import torch
 
 from depthsr.compiled import why_no_module
-from depthsr.config import ModelConfig
+from depthsr.config import BASE, EDGE, DepthAnythingConfig, ModelConfig
 from depthsr.models.network import DepthSR
+
+SMALL = {
+    "widths": (8, 8, 16, 16),
+    "relative_blocks": (1, 1, 1, 1),
+    "depth_blocks": (1, 1, 1, 1),
+    "middle_blocks": 1,
+    "decoder_blocks": (1, 1, 1),
+}
+
+TINY_EDGE = dataclasses.replace(EDGE, name="tiny", **SMALL)
+
+TINY_DEPTH_ANYTHING = DepthAnythingConfig(
+    hub_id="none/tiny",
+    hidden_size=32,
+    layers=4,
+    heads=2,
+    out_indices=(1, 2, 3, 4),
+    neck_sizes=(8, 8, 16, 16),
+    fusion_size=8,
+    image_side_px=56,
+)
+
+TINY_BASE = dataclasses.replace(BASE, name="tiny-base", depth_anything=TINY_DEPTH_ANYTHING, **SMALL)
 
 
 def _require(module: str) -> None:
@@ -94,3 +118,31 @@ def save_random_model(tmp_path_factory) -> Callable[[ModelConfig], str]:
         return str(folder)
 
     return save
+
+
+@pytest.fixture
+def random_model() -> Callable[..., DepthSR]:
+    """random_model(config): in eval mode, random weights everywhere (fresh heads, beta and gamma are zero)."""
+
+    def make(config: ModelConfig, seed: int = 0) -> DepthSR:
+        torch.manual_seed(seed)
+        model = DepthSR(config)
+        if config.takes_relative:
+            model.add_depth_anything()
+        model.eval()
+        with torch.no_grad():
+            for parameter in model.unet.parameters():
+                parameter.add_(0.03 * torch.randn_like(parameter))
+        return model
+
+    return make
+
+
+@pytest.fixture
+def tiny_edge(random_model) -> DepthSR:
+    return random_model(TINY_EDGE)
+
+
+@pytest.fixture
+def tiny_base(random_model) -> DepthSR:
+    return random_model(TINY_BASE)

@@ -40,7 +40,11 @@ class DepthAnything(nn.Module):
         factor = self.config.image_side_px / min(height, width)
         size = [max(PATCH_PX, round(side * factor / PATCH_PX) * PATCH_PX) for side in (height, width)]
         resized = F.interpolate(rgb_B3HW, size=size, mode="bicubic", align_corners=False, antialias=factor < 1)
-        raw_BHW = self.network(pixel_values=(resized - self.mean) / self.std).predicted_depth
+        pixels = ((resized - self.mean) / self.std).to(self.mean.dtype)
+        # Half-precision weights compute in their own type: autocast would take every norm to float32 and back.
+        device, is_float32 = rgb_B3HW.device.type, self.mean.dtype == torch.float32
+        with torch.autocast(device, enabled=is_float32 and torch.is_autocast_enabled(device)):
+            raw_BHW = self.network(pixel_values=pixels).predicted_depth
         return normalise_relative(F.interpolate(raw_BHW[:, None].float(), size=(height, width), mode="bilinear"))
 
 
@@ -69,6 +73,7 @@ def _transformers_config(config: DepthAnythingConfig) -> transformers.DepthAnyth
         out_indices=list(config.out_indices),
         reshape_hidden_states=False,
         apply_layernorm=True,
+        attn_implementation="sdpa",
     )
     return transformers.DepthAnythingConfig(
         backbone_config=backbone,

@@ -143,8 +143,12 @@ class DepthSR(
         self.depth_anything = self._beside_unet(network)
 
     def _beside_unet(self, network: nn.Module) -> nn.Module:
+        """On the U-Net's device, in its type and layout."""
         weight = self.unet.relative_stem.weight
-        return network.to(weight.device, weight.dtype).train(self.training)
+        network = network.to(weight.device, weight.dtype).train(self.training)
+        if weight.is_contiguous(memory_format=torch.channels_last):
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        return network
 
     def forward(self, rgb_B3HW: Tensor, prior: Prior, relative_B1HW: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Depth and its expected absolute error, both B×1×H×W in units of prior.scale_m_B.
@@ -192,32 +196,36 @@ class DepthSR(
         valid_B1hw: Tensor,
         *,
         relative_B1HW: Tensor | None = None,
-        quantisation_step_m: float = 0.0,
-        max_depth_m: float | None = None,
+        quantisation_step_m: float | Tensor = 0.0,
+        max_depth_m: float | Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sharp depth and its expected absolute error, both B×1×H×W float32 metres.
 
         depth_m_B1hw         float32 metres, any h, w; anything where valid_B1hw (bool) is False.
         quantisation_step_m  metres between the measurement's levels; 0 = none or unknown.
-        max_depth_m          known range; None: unknown.
+        max_depth_m          known range; None or 0 = unknown.
 
-        No result is negative, beyond the known range, or more than 5 % and half a quantisation step beyond the largest
-        valid depth.
+        Either may be a tensor of B float32 values on the frames' device, one a frame. No result is negative, beyond the
+        known range, or more than 5 % and half a quantisation step beyond the largest valid depth. The host never waits
+        for a value from the device, so that a CUDA graph can be captured of it.
         """
-        batch = rgb_B3HW.shape[0]
-        range_m_B = depth_m_B1hw.new_full((batch,), max_depth_m or 0.0)
-        step_m_B = depth_m_B1hw.new_full((batch,), quantisation_step_m)
+        step_m_B = _per_frame(quantisation_step_m, depth_m_B1hw)
+        range_m_B = _per_frame(0.0 if max_depth_m is None else max_depth_m, depth_m_B1hw)
         prior = make_prior(depth_m_B1hw, valid_B1hw, rgb_B3HW, step_m_B, range_m_B)
         dtype = self.unet.relative_stem.weight.dtype
         with torch.autocast(rgb_B3HW.device.type, dtype=dtype, enabled=dtype != torch.float32):
             depth_B1HW, error_B1HW = self(rgb_B3HW, prior, relative_B1HW)
         scale_B111 = prior.scale_m_B[:, None, None, None]
         limit_m_B = 1.05 * torch.where(valid_B1hw, depth_m_B1hw, 0.0).flatten(1).amax(1) + step_m_B / 2
-        if max_depth_m is not None:
-            limit_m_B = limit_m_B.clamp(max=max_depth_m)
+        limit_m_B = torch.where(range_m_B > 0, torch.minimum(limit_m_B, range_m_B), limit_m_B)
         limit_B111 = limit_m_B[:, None, None, None]
         depth_m_B1HW = torch.minimum((depth_B1HW * scale_B111).clamp(min=0), limit_B111)
         return depth_m_B1HW, error_B1HW * scale_B111
+
+
+def _per_frame(value: float | Tensor, depth_m_B1hw: Tensor) -> Tensor:
+    """B values on the frames' device. A number is written there by a kernel: to copy it there would wait for it."""
+    return value if isinstance(value, Tensor) else depth_m_B1hw.new_full((depth_m_B1hw.shape[0],), value)
 
 
 def _logarithm(depth_B1HW: Tensor) -> Tensor:

@@ -1,0 +1,96 @@
+"""CUDA graphs of a function of tensors: one for each combination of input sizes, recorded once and replayed with one
+launch instead of a thousand, which is what a small network costs most on a fast GPU.
+
+No GPU has run this so far: which graph is kept and when one is captured is tested on the CPU, with a capture of its
+own; tests/test_cuda_runtime.py is for the first GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+#: Graphs kept. A program has a size or two. Pictures of all sizes must not leave one each behind: it keeps inputs and
+#: results, 6 MB a frame of 640×480 (the working memory is common to all), and the nodes of about a thousand kernels.
+GRAPHS = 16
+
+#: torch allows one capture at a time in a process.
+_capturing = threading.Lock()
+
+Inputs = Sequence[Tensor | None]
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+def capture(compute: Function, inputs: Inputs, pool: Any = None) -> Function:
+    """A function that replays compute(*inputs), on the current stream, with whatever inputs of those sizes it is given.
+
+    pool  torch.cuda.graph_pool_handle(): graphs of one pool share their working memory. They must be captured and
+          replayed on one stream; results are copied out of it at once.
+
+    Raises RuntimeError where compute does what a graph cannot hold, such as waiting for the device.
+    """
+    held = [None if tensor is None else torch.empty_like(tensor) for tensor in inputs]
+    graph = torch.cuda.CUDAGraph()
+    # thread_local: other threads may allocate meanwhile.
+    with (
+        _capturing,
+        torch.cuda.graph(graph, pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"),
+    ):
+        results = compute(*held)
+
+    def replay(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+        for mine, given in zip(held, inputs, strict=True):
+            if mine is not None and given is not None:
+                mine.copy_(given)
+        graph.replay()
+        return tuple(result.clone() for result in results)
+
+    return replay
+
+
+class GraphCache:
+    """`compute`, by graphs of the last `limit` combinations of input sizes and types. Not for several threads at once.
+
+    The first inputs of their sizes are computed without: that warms up what must not happen while a graph is captured
+    (libraries load, kernels compile), and a size that comes once is not worth a graph. Where capturing fails, a warning
+    says why, and everything is computed without from then on.
+    """
+
+    def __init__(self, compute: Function, capture: Callable[[Function, Inputs], Function], limit: int = GRAPHS) -> None:
+        self._compute, self._capture, self._limit = compute, capture, limit
+        self._replays: OrderedDict[Hashable, Function | None] = OrderedDict()
+        self._works = True
+
+    def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        key = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs)
+        if not self._works:
+            return self._compute(*inputs)
+        if key not in self._replays:
+            results = self._compute(*inputs)
+            self._keep(key, None)
+            return results
+        replay = self._replays[key]
+        if replay is None:
+            try:
+                replay = self._capture(self._compute, inputs)
+            except RuntimeError as error:
+                first_line = str(error).partition("\n")[0]
+                log.warning("CUDA graphs are not used, and frames take longer: capturing one failed (%s).", first_line)
+                self._works = False
+                return self._compute(*inputs)
+        self._keep(key, replay)
+        return replay(*inputs)
+
+    def _keep(self, key: Hashable, replay: Function | None) -> None:
+        self._replays[key] = replay
+        self._replays.move_to_end(key)
+        if len(self._replays) > self._limit:
+            self._replays.popitem(last=False)

@@ -1,0 +1,66 @@
+"""Frames through a function on an NVIDIA GPU: while one is computed, the next is uploaded and the last downloaded.
+
+No GPU has run this so far: tests/test_cuda_runtime.py is for the first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from depthsr.cuda_graphs import Function, GraphCache, Inputs, capture
+
+
+class CudaPipeline:
+    """Uploads, computes and downloads on a stream each; the host waits for nothing but finished results.
+
+    compute  takes tensors (or None) on the device, returns tensors there, and does not wait for the device.
+    """
+
+    def __init__(self, compute: Function, device: torch.device) -> None:
+        self._device = device
+        self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
+        self._graphs = GraphCache(compute, partial(capture, pool=torch.cuda.graph_pool_handle()))
+        self._one_at_a_time = threading.Lock()  # a graph has one place for its inputs
+
+    @torch.inference_mode()
+    def start(self, inputs: Inputs) -> Callable[[], tuple[Tensor, ...]]:
+        """Queue one call; the function returned waits for its results, on the host.
+
+        inputs  on the host, in pinned memory, or the copy would not run beside anything. They may be dropped at once.
+        """
+        with self._one_at_a_time:
+            with torch.cuda.stream(self._upload):
+                there = [None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in inputs]
+            # After what the caller has queued, too: weights that it has just changed, for instance.
+            self._compute.wait_stream(torch.cuda.current_stream(self._device))
+            results = self._next(self._upload, self._compute, there, lambda: self._graphs(*there))
+            here = self._next(
+                self._compute,
+                self._download,
+                results,
+                lambda: tuple(result.to("cpu", non_blocking=True) for result in results),  # into pinned memory
+            )
+            done = self._download.record_event()
+
+        def finish() -> tuple[Tensor, ...]:
+            done.synchronize()
+            return tuple(result.clone() for result in here)  # pinned memory is scarce, and wanted for the next frame
+
+        return finish
+
+    @staticmethod
+    def _next(
+        before: torch.cuda.Stream, stream: torch.cuda.Stream, tensors: Inputs, queue: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What `queue` queues on `stream`, after what `before` has by now, of which it takes these tensors."""
+        stream.wait_stream(before)
+        for tensor in tensors:
+            if tensor is not None:
+                tensor.record_stream(stream)  # or `before` would reuse their memory as soon as they are dropped
+        with torch.cuda.stream(stream):
+            return queue()

@@ -1,0 +1,330 @@
+"""What the torch runtime does on the device: that the host need not wait for it, its numbers, and its order on CUDA.
+
+On the CPU: tensors without values, and streams that only note what is queued on them. What needs a GPU is in
+tests/test_cuda_runtime.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from depthsr.cuda_graphs import capture
+from depthsr.cuda_pipeline import CudaPipeline
+from depthsr.inputs import check_rgb
+from depthsr.models import prior
+from depthsr.models.network import DepthSR
+from depthsr.torch_runtime import restore
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def batch(size=(24, 32), low=(6, 8), count=2, seed=0) -> list[Tensor]:
+    """uint8 RGB, metres with NaN, steps, ranges and relative depth: the arguments of `restore`."""
+    generator = torch.Generator().manual_seed(seed)
+    rgb = torch.randint(0, 256, (count, *size, 3), dtype=torch.uint8, generator=generator)
+    depth_m = 1 + 2 * torch.rand((count, *low), generator=generator)
+    depth_m[:, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    step_m = torch.tensor([0.0, 0.25, 0.02])[:count]
+    range_m = torch.tensor([2.5, 0.0, 9.0])[:count]
+    return [rgb, depth_m, step_m, range_m, torch.rand((count, *size), generator=generator)]
+
+
+# --- the host does not wait ------------------------------------------------------------------------------------------
+
+
+class HostWaits(Exception):
+    pass
+
+
+class OneDevice(TorchDispatchMode):
+    """Raises where an operation has tensors of two devices, as a copy from one to the other has."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        devices = {leaf.device.type for leaf in tree_leaves((args, results)) if isinstance(leaf, Tensor)}
+        if len(devices) > 1:
+            raise HostWaits(f"{func.name()} between {devices}")
+        return results
+
+
+@pytest.fixture
+def restore_without_data(monkeypatch) -> Callable[..., tuple[Tensor, ...]]:
+    """restore(model, *inputs) on the device "meta", whose tensors have sizes and no values.
+
+    So whatever asks for a value, or for a number of elements that depends on values, raises; and so do copies, also of
+    Python's numbers.
+    """
+
+    def copies_numbers(*_: object, **__: object) -> Tensor:
+        raise HostWaits("numbers are copied to the device")
+
+    # There is no autocast for it. In float32 it is switched off anyway.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+
+    def run(model: DepthSR, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        model.to("meta")
+        there = [None if tensor is None else tensor.to("meta") for tensor in inputs]
+        with OneDevice(), monkeypatch.context() as patched:
+            patched.setattr(torch, "tensor", copies_numbers)
+            patched.setattr(torch, "as_tensor", copies_numbers)
+            return restore(model, *there)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["edge", "base", "base with relative depth"])
+def test_nothing_between_upload_and_download_needs_the_host(name, request, restore_without_data):
+    model = request.getfixturevalue("tiny_edge" if name == "edge" else "tiny_base")
+    *inputs, relative = batch()
+    results = restore_without_data(model, *inputs, relative if "with" in name else None)
+    for result in results:
+        assert (result.device.type, result.shape, result.dtype) == ("meta", (2, 1, 24, 32), torch.float32)
+
+
+def _valid_alone(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    return depth_m_B1hw[valid_B1hw].amax().expand(len(depth_m_B1hw))
+
+
+def _by_item(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    return depth_m_B1hw.new_full((len(depth_m_B1hw),), depth_m_B1hw[0, 0, 3, 3].item())
+
+
+def _by_the_cpu(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    return depth_m_B1hw[:, 0, 3, 3].cpu().to(depth_m_B1hw.device)
+
+
+def _from_the_host(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    return torch.full((2,), 3.0, device="cpu").to(depth_m_B1hw.device)
+
+
+def _of_numbers(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    return torch.tensor([3.0, 4.0], device=depth_m_B1hw.device)
+
+
+@pytest.mark.parametrize("waits", [_valid_alone, _by_item, _by_the_cpu, _from_the_host, _of_numbers])
+def test_the_test_above_can_fail(waits, tiny_edge, restore_without_data, monkeypatch):
+    """Five ways of finding the range of depths that wait for the device; on the CPU all of them work."""
+    monkeypatch.setattr(prior, "depth_range_m", waits)
+    inputs = batch()[:4]
+    assert all(result.isfinite().all() for result in restore(tiny_edge, *inputs))
+    with pytest.raises((HostWaits, RuntimeError), match=r"between|meta|numbers"):
+        restore_without_data(tiny_edge, *inputs)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_rgb_is_divided_on_the_device_as_by_check_rgb():
+    every_value = np.arange(256 * 3, dtype=np.uint32).astype(np.uint8).reshape(16, 16, 3)
+
+    class Sees:
+        def infer(self, rgb_B3HW, *rest, **settings):
+            return rgb_B3HW
+
+    seen = restore(Sees(), torch.from_numpy(every_value)[None], *batch(count=1)[1:4])
+    np.testing.assert_array_equal(seen[0].permute(1, 2, 0).numpy(), check_rgb(every_value))
+
+
+def test_each_frame_of_a_batch_has_its_own_step_and_range(tiny_edge):
+    """As numbers they give the same, frame by frame; another frame's would not."""
+    rgb, depth_m, steps_m, ranges_m, _ = batch(count=3)
+    together, errors = restore(tiny_edge, rgb, depth_m, steps_m, ranges_m)
+    valid = torch.isfinite(depth_m)[:, None]
+    infer = partial(tiny_edge.infer, rgb.permute(0, 3, 1, 2).float() / 255, depth_m[:, None], valid)
+    for i in range(3):
+        settings = {"quantisation_step_m": steps_m[i].item(), "max_depth_m": ranges_m[i].item() or None}
+        alone, error = infer(**settings)
+        torch.testing.assert_close(together[i], alone[i], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(errors[i], error[i], rtol=1e-5, atol=1e-6)
+        assert (together[i - 1] - alone[i - 1]).abs().max() > 1e-3
+    assert together[0].max() <= 2.5 < together[1:].max()
+
+
+def test_a_number_and_a_tensor_of_it_are_the_same(tiny_edge):
+    rgb, depth_m, *_ = batch()
+    valid = torch.isfinite(depth_m)[:, None]
+    infer = partial(tiny_edge.infer, rgb.permute(0, 3, 1, 2).float() / 255, depth_m[:, None], valid)
+    for step_m, range_m in ((0.0, None), (0.25, 2.5)):
+        numbers = infer(quantisation_step_m=step_m, max_depth_m=range_m)
+        tensors = infer(quantisation_step_m=torch.full((2,), step_m), max_depth_m=torch.full((2,), range_m or 0.0))
+        for one, other in zip(numbers, tensors, strict=True):
+            assert torch.equal(one, other)
+
+
+# --- Depth Anything --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_depth_anything_attends_by_sdpa_in_the_type_of_its_weights(tiny_base, dtype, monkeypatch):
+    """Its norms too, which autocast would compute in float32."""
+    attend = torch.nn.functional.scaled_dot_product_attention
+    attended, normed = [], []
+
+    def spy(query, *rest, **settings):
+        attended.append(query.dtype)
+        return attend(query, *rest, **settings)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    tiny_base.to(dtype)
+    for module in tiny_base.depth_anything.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.register_forward_hook(lambda module, inputs, output: normed.append(output.dtype))
+    restore(tiny_base, *batch()[:4])
+    assert attended == [dtype] * tiny_base.config.depth_anything.layers
+    assert len(normed) > len(attended)
+    assert set(normed) == {dtype}
+
+
+def test_depth_anything_trains_in_autocast(tiny_base):
+    """Weights in float32: their layers compute in what the trainer asks for."""
+    seen = []
+    projection = tiny_base.depth_anything.network.backbone.embeddings.patch_embeddings.projection
+    projection.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tiny_base.depth_anything(torch.rand(1, 3, 24, 32))
+    assert seen == [torch.bfloat16]
+
+
+# --- order on CUDA ---------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """Notes what is queued, in one list for all streams: (stream, what). Everything is computed at once, on the CPU."""
+
+    log: list[tuple[str, str]]
+    current: Stream
+    names = ("upload", "compute", "download")
+
+    def __init__(self, *_: object, name: str | None = None) -> None:
+        self.name = name or self.names[len({stream for stream, _ in self.log if stream in self.names})]
+        self.note("made")
+
+    def note(self, what: str) -> None:
+        self.log.append((self.name, what))
+
+    def wait_stream(self, other: Stream) -> None:
+        self.note(f"after {other.name}")
+
+    def record_event(self) -> Stream:
+        self.note("event")
+        return self
+
+    def synchronize(self) -> None:
+        self.note("waited for")
+
+
+class Graph:
+    """What is captured says itself, in `again`, how its results are computed once more."""
+
+    again: Callable[[], object]
+
+    def replay(self) -> None:
+        Stream.current.note("replay")
+        Graph.again()
+
+
+@pytest.fixture
+def streams(monkeypatch) -> list[tuple[str, str]]:
+    """torch.cuda's streams and graphs as above; the log."""
+
+    @contextlib.contextmanager
+    def stream(one: Stream):
+        before, Stream.current = Stream.current, one
+        yield
+        Stream.current = before
+
+    @contextlib.contextmanager
+    def capturing(graph, pool, *, stream, capture_error_mode):
+        assert (pool, stream) == ("the pool", Stream.current)
+        Stream.current.note("capture")
+        yield
+
+    to = Tensor.to
+
+    def copied(tensor: Tensor, *where, non_blocking=False, **how):
+        if not non_blocking:
+            return to(tensor, *where, **how)
+        Stream.current.note(f"copy to {where[0]}")
+        return tensor.clone()
+
+    Stream.log = []
+    Stream.current = Stream(name="caller")
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: Stream.current)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "the pool")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    monkeypatch.setattr(Tensor, "to", copied)
+    monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: stream.note("holds"))
+    return Stream.log
+
+
+def test_copies_and_computation_wait_for_each_other_and_hold_their_memory(streams):
+    def compute(a, b):
+        assert b is None
+        Stream.current.note("compute")
+        return 2 * a, 3 * a
+
+    pipeline = CudaPipeline(compute, torch.device("cuda"))
+    frames = [torch.rand(size) for size in (2, 3, 4)]  # sizes that come once: no graphs
+    streams.clear()
+    finishes = [pipeline.start([frame, None]) for frame in frames]
+    queued = [
+        ("upload", "copy to cuda"),
+        ("compute", "after caller"),
+        ("compute", "after upload"),
+        ("compute", "holds"),
+        ("compute", "compute"),
+        ("download", "after compute"),
+        ("download", "holds"),
+        ("download", "holds"),
+        ("download", "copy to cpu"),
+        ("download", "copy to cpu"),
+        ("download", "event"),
+    ]
+    assert streams == queued * 3
+    for finish, frame in zip(finishes, frames, strict=True):
+        doubled, tripled = finish()
+        assert torch.equal(doubled, 2 * frame)
+        assert torch.equal(tripled, 3 * frame)
+    assert streams[len(queued) * 3 :] == [("download", "waited for")] * 3
+
+
+def test_a_graph_computes_what_lies_in_its_inputs_and_its_results_are_copied_out(streams):
+    def compute(a, b):
+        result = 2 * a
+        Graph.again = lambda: result.copy_(2 * a)
+        return (result,)
+
+    frames = [torch.rand(3) for _ in range(4)]
+    replay = capture(compute, [frames[0], None], "the pool")
+    results = [replay(frame, None)[0] for frame in frames]
+    for result, frame in zip(results, frames, strict=True):
+        assert torch.equal(result, 2 * frame)
+    assert [what for _, what in streams[1:]] == ["capture", *["replay"] * 4]
+
+
+def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
+    def compute(a):
+        result = 2 * a
+        Graph.again = lambda: result.copy_(2 * a)
+        return (result,)
+
+    pipeline = CudaPipeline(compute, torch.device("cuda"))
+    frames = [torch.rand(3) for _ in range(4)]
+    for finish, frame in zip([pipeline.start([frame]) for frame in frames], frames, strict=True):
+        assert torch.equal(finish()[0], 2 * frame)
+    assert [entry for entry in streams if entry[1] in ("capture", "replay")] == [
+        ("compute", "capture"), *[("compute", "replay")] * 3,
+    ]  # fmt: skip

@@ -248,8 +248,9 @@ def naf_block_setup(ctx, inputs, output):
 
 
 def naf_block_gradient(backward, ctx, grad):
-    grads = backward(grad, *ctx.saved_tensors, ctx.eps)
-    return *(g.to(tensor.dtype) for g, tensor in zip(grads, ctx.saved_tensors, strict=True)), None
+    tensors = ctx.saved_tensors  # once: under activation checkpointing they are computed for it, and only once
+    grads = backward(grad, *tensors, ctx.eps)
+    return *(g.to(tensor.dtype) for g, tensor in zip(grads, tensors, strict=True)), None
 
 
 # --- joint_bilateral_upsample ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from depthsr import ops
@@ -124,6 +125,17 @@ def test_every_parameter_learns(tiny_edge, frame, prior_of):
         name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()
     ]
     assert without == []
+
+
+def test_activation_checkpointing_gives_the_same_gradients(tiny_edge, frame, prior_of):
+    rgb, depth_m, valid = frame()
+    prior = prior_of(rgb, depth_m, valid)
+    gradients = []
+    for results in (tiny_edge(rgb, prior), checkpoint(tiny_edge, rgb, prior, use_reentrant=False)):
+        loss = sum(result.square().mean() for result in results)
+        gradients.append(torch.autograd.grad(loss, list(tiny_edge.parameters())))
+    for result, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(result, expected)
 
 
 def test_the_error_head_does_not_train_the_features(tiny_edge, frame, prior_of):

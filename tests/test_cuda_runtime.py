@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from depthsr.config import EDGE
 from depthsr.cuda_pipeline import CudaPipeline
-from depthsr.infer import Predictor
+from depthsr.infer import Predictor, load
 from depthsr.inputs import check_rgb
 from depthsr.models.network import DepthSR
 from depthsr.models.prior import Prior, make_prior
@@ -214,7 +214,8 @@ def test_where_a_graph_cannot_be_captured_frames_are_computed_all_the_same(caplo
     assert "CUDA graphs are not used" in caplog.records[0].message
 
 
-def test_half_precision_is_within_half_a_percent(model):
+@pytest.mark.parametrize("name", ["shipped edge", "tiny_edge", "tiny_base"])
+def test_half_precision_is_within_half_a_percent(name, request):
     """Of depth RMSE against the plane that was measured."""
     size, low = (240, 320), (30, 40)
     random = np.random.default_rng(0)
@@ -222,8 +223,12 @@ def test_half_precision_is_within_half_a_percent(model):
     depth_m = plane_m.reshape(low[0], 8, low[1], 8).mean((1, 3)) + random.normal(0, 0.2, low).astype(np.float32)
     rgb = random.integers(0, 256, (*size, 3), np.uint8)
 
-    def rmse(dtype) -> float:
-        return float(np.sqrt(np.square(predictor_of(model, dtype)(rgb, depth_m).depth_m - plane_m).mean()))
+    def rmse(dtype: torch.dtype) -> float:
+        if name == "shipped edge":
+            predictor = load("edge", device="cuda", dtype=dtype)
+        else:
+            predictor = predictor_of(request.getfixturevalue(name), dtype)
+        return float(np.sqrt(np.square(predictor(rgb, depth_m).depth_m - plane_m).mean()))
 
     full = rmse(torch.float32)
     assert 0.01 < full < 3

@@ -10,13 +10,17 @@ namespace depthsr {
 struct UNetWeights;
 struct UNetInput;
 
+// Coarse pixels that joint bilateral upsampling looks at, each way: REACH of depthsr/ops/reference.py to both sides.
+constexpr int JOINT_BILATERAL_WINDOW = 5;
+
 // One fine row of joint bilateral upsampling. Every pointer but coarse[k] is to `width` values.
 struct JointBilateralRow {
   std::int64_t width;
   const float* guide[3];
-  const float* coarse[3];  // three coarse rows; of each, at three columns, value and guide: 12 × width
-  float row_weight[3];
-  const float* column_weight[3];
+  // The window's coarse rows; of each, at the window's columns, value and guide: 4 · JOINT_BILATERAL_WINDOW × width.
+  const float* coarse[JOINT_BILATERAL_WINDOW];
+  float row_weight[JOINT_BILATERAL_WINDOW];
+  const float* column_weight[JOINT_BILATERAL_WINDOW];
   float colour_factor;  // weight: exp(colour_factor · squared colour difference) + floor
   float floor;
   float* out;

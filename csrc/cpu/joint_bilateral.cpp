@@ -9,9 +9,10 @@ namespace depthsr {
 namespace {
 
 // As in depthsr/ops/reference.py.
-constexpr float kSigmaSpace = 0.7f;
-constexpr float kSigmaColour = 30.0f / 255.0f;
+constexpr float kSigmaSpace = 1.0f;
+constexpr float kSigmaColour = 15.0f / 255.0f;
 constexpr float kFloor = 1e-4f;
+constexpr int kReach = JOINT_BILATERAL_WINDOW / 2;
 
 constexpr std::int64_t kGrain = 1 << 12;  // fine pixels a thread: below this a thread costs more than it saves
 
@@ -27,8 +28,8 @@ CoarseNeighbours::CoarseNeighbours(std::int64_t coarse, std::int64_t fine) : nea
     const float position = product - 0.5f;
     const float rounded = std::nearbyintf(position);
     nearest[i] = static_cast<std::int32_t>(rounded);
-    for (int k = 0; k < 3; ++k) {
-      const float distance = rounded + static_cast<float>(k - 1) - position;
+    for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
+      const float distance = rounded + static_cast<float>(k - kReach) - position;
       weights[k][i] = std::exp(distance * distance * (-0.5f / (kSigmaSpace * kSigmaSpace)));
     }
   }
@@ -40,20 +41,21 @@ JointBilateralRows::JointBilateralRows(const CoarseMap& coarse, const CoarseNeig
       rows_(rows),
       columns_(columns),
       width_(static_cast<std::int64_t>(columns.nearest.size())),
-      clamped_columns_(3 * width_) {
-  for (int k = 0; k < 3; ++k)
+      clamped_columns_(JOINT_BILATERAL_WINDOW * width_) {
+  held_.fill(-1);
+  for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k)
     for (std::int64_t i = 0; i < width_; ++i)
       clamped_columns_[k * width_ + i] =
-          std::clamp<std::int32_t>(columns.nearest[i] + k - 1, 0, static_cast<std::int32_t>(coarse.width) - 1);
-  for (auto& row : spread_) row.resize(12 * width_);
+          std::clamp<std::int32_t>(columns.nearest[i] + k - kReach, 0, static_cast<std::int32_t>(coarse.width) - 1);
+  for (auto& row : spread_) row.resize(4 * JOINT_BILATERAL_WINDOW * width_);
 }
 
 const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
-  const std::int64_t slot = coarse_row % 3;  // the three rows in use at a time follow each other
+  const std::int64_t slot = coarse_row % JOINT_BILATERAL_WINDOW;  // the rows in use at a time follow each other
   if (held_[slot] != coarse_row) {
     held_[slot] = coarse_row;
     float* out = spread_[slot].data();
-    for (int k = 0; k < 3; ++k) {
+    for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
       const std::int32_t* column = clamped_columns_.data() + k * width_;
       const float* in = coarse_.values + coarse_row * coarse_.width;
       for (std::int64_t i = 0; i < width_; ++i) out[i] = in[column[i]];
@@ -72,9 +74,9 @@ void JointBilateralRows::operator()(std::int64_t row, const std::array<const flo
   in.colour_factor = -0.5f / (kSigmaColour * kSigmaColour);
   in.floor = kFloor;
   in.out = out;
-  for (int k = 0; k < 3; ++k) {
-    in.guide[k] = guide_row[k];
-    in.coarse[k] = spread_out(std::clamp<std::int64_t>(rows_.nearest[row] + k - 1, 0, coarse_.height - 1));
+  for (int c = 0; c < 3; ++c) in.guide[c] = guide_row[c];
+  for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
+    in.coarse[k] = spread_out(std::clamp<std::int64_t>(rows_.nearest[row] + k - kReach, 0, coarse_.height - 1));
     in.row_weight[k] = rows_.weights[k][row];
     in.column_weight[k] = columns_.weights[k].data();
   }

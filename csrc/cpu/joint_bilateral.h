@@ -5,15 +5,17 @@
 #include <cstdint>
 #include <vector>
 
+#include "isa.h"
+
 namespace depthsr {
 
 // Along one axis, for each fine pixel: the nearest coarse one, not yet clamped to the frame, and the spatial weights of
-// it and both its sides.
+// the window around that.
 struct CoarseNeighbours {
   CoarseNeighbours(std::int64_t coarse, std::int64_t fine);
 
   std::vector<std::int32_t> nearest;
-  std::array<std::vector<float>, 3> weights;
+  std::array<std::vector<float>, JOINT_BILATERAL_WINDOW> weights;
 };
 
 // A measurement of one channel and the guide's colours at its pixels, planar: guide is 3 × height × width.
@@ -39,9 +41,9 @@ class JointBilateralRows {
   const CoarseNeighbours& rows_;
   const CoarseNeighbours& columns_;
   std::int64_t width_;
-  std::vector<std::int32_t> clamped_columns_;  // 3 × width
-  std::array<std::int64_t, 3> held_{-1, -1, -1};
-  std::array<std::vector<float>, 3> spread_;  // see JointBilateralRow::coarse
+  std::vector<std::int32_t> clamped_columns_;  // JOINT_BILATERAL_WINDOW × width
+  std::array<std::int64_t, JOINT_BILATERAL_WINDOW> held_;
+  std::array<std::vector<float>, JOINT_BILATERAL_WINDOW> spread_;  // see JointBilateralRow::coarse
 };
 
 }  // namespace depthsr

@@ -12,9 +12,9 @@ DEPTHSR_INLINE void joint_bilateral_pixels(const JointBilateralRow& row, std::in
   const auto at = [&](const float* from) { return WHOLE ? load(from + i) : load(from + i, count); };
   const V red = at(row.guide[0]), green = at(row.guide[1]), blue = at(row.guide[2]);
   V total{}, weights{};
-  for (int k = 0; k < 3; ++k) {
+  for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
     const float* coarse = row.coarse[k];
-    for (int l = 0; l < 3; ++l, coarse += 4 * row.width) {
+    for (int l = 0; l < JOINT_BILATERAL_WINDOW; ++l, coarse += 4 * row.width) {
       const V r = red - at(coarse + row.width);
       const V g = green - at(coarse + 2 * row.width);
       const V b = blue - at(coarse + 3 * row.width);

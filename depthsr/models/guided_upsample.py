@@ -29,6 +29,6 @@ def point_guide(guide_B3HW: Tensor, size: tuple[int, int]) -> Tensor:
 
 def neighbours(x_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
     """B×9×H×W: for each pixel of `size` the 3×3 coarse pixels around it, row by row."""
-    rows, _ = coarse_neighbours(x_B1hw.shape[2], size[0], x_B1hw)
-    columns, _ = coarse_neighbours(x_B1hw.shape[3], size[1], x_B1hw)
+    rows, _ = coarse_neighbours(x_B1hw.shape[2], size[0], 1, x_B1hw)
+    columns, _ = coarse_neighbours(x_B1hw.shape[3], size[1], 1, x_B1hw)
     return torch.cat([x_B1hw.index_select(2, row).index_select(3, column) for row in rows for column in columns], 1)

@@ -175,18 +175,20 @@ def sobel_l1_loss(
     return l1_weight * l1 + gradient_weight * (magnitude.sum() / interior.sum().clamp(min=1))
 
 
-#: Joint bilateral upsampling's standard deviations: of the spatial weight, in low-resolution pixels, and of the colour
-#: weight, RGB in [0, 1]. Near the best of a few settings tried (0.6 to 0.8; 20, 30 and 45 of 255); not tuned further,
-#: as the network weighs it.
-SIGMA_SPACE = 0.7
-SIGMA_COLOUR = 30 / 255
+#: Joint bilateral upsampling's window, coarse pixels to each side, and its standard deviations: of the spatial weight,
+#: in coarse pixels, and of the colour weight, RGB in [0, 1]. A window wider than 3×3 finds the sky between two posts
+#: that no nearby measurement hit: on 15 training frames under the challenge law RMSE is 9.2 m against 10.2 m with 3×3
+#: (and 8.9 m with 7×7, for twice the work).
+REACH = 2
+SIGMA_SPACE = 1.0
+SIGMA_COLOUR = 15 / 255
 
 #: Weight of a coarse pixel of quite another colour: where none fits, the spatial weights alone decide.
 FLOOR = 1e-4
 
 
 def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor) -> Tensor:
-    """B×1×H×W: for each fine pixel a mean of the 3×3 coarse pixels around it, mostly of those that have its colour.
+    """B×1×H×W: for each fine pixel a mean of the 5×5 coarse pixels around it (REACH), mostly of those of its colour.
 
     Weight: exp(-distance² / 2σ_space²) · (exp(-|colour difference|² / 2σ_colour²) + FLOOR). x: any unit; the guides:
     RGB in [0, 1], at the resolution of the result and of x. The result has x's dtype. Kopf et al. 2007, "Joint
@@ -197,8 +199,8 @@ def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Ten
     x_B1hw, guide_B3HW, guide_B3hw = (tensor.to(dtype) for tensor in (x_B1hw, guide_B3HW, guide_B3hw))
     total = torch.zeros_like(guide_B3HW[:, :1])
     weights = torch.zeros_like(total)
-    rows, row_weights = coarse_neighbours(x_B1hw.shape[2], guide_B3HW.shape[2], x_B1hw)
-    columns, column_weights = coarse_neighbours(x_B1hw.shape[3], guide_B3HW.shape[3], x_B1hw)
+    rows, row_weights = coarse_neighbours(x_B1hw.shape[2], guide_B3HW.shape[2], REACH, x_B1hw)
+    columns, column_weights = coarse_neighbours(x_B1hw.shape[3], guide_B3HW.shape[3], REACH, x_B1hw)
     for row, row_weight_H in zip(rows, row_weights, strict=True):
         x_rows, guide_rows = x_B1hw.index_select(2, row), guide_B3hw.index_select(2, row)
         for column, column_weight_W in zip(columns, column_weights, strict=True):
@@ -211,15 +213,15 @@ def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Ten
     return (total / weights).to(out_dtype)
 
 
-def coarse_neighbours(coarse: int, fine: int, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Along one axis, for the coarse pixel nearest to each fine one and for both its sides: indices and weights.
+def coarse_neighbours(coarse: int, fine: int, reach: int, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Along one axis, for the coarse pixel nearest to each fine one and `reach` on both its sides: indices and weights.
 
     Pixels are cells of one extent: fine pixel i lies at (i + 0.5) · coarse / fine - 0.5. Weights: σ = SIGMA_SPACE.
     """
     position = (torch.arange(fine, device=like.device, dtype=like.dtype) + 0.5) * (coarse / fine) - 0.5
     nearest = position.round()
     indices, weights = [], []
-    for offset in (-1, 0, 1):
+    for offset in range(-reach, reach + 1):
         neighbour = nearest + offset
         indices.append(neighbour.long().clamp(0, coarse - 1))
         weights.append(torch.exp((neighbour - position).square() * (-0.5 / SIGMA_SPACE**2)))

@@ -8,7 +8,7 @@ import torch
 
 from depthsr.data.resample import centre_sample
 from depthsr.models.guided_upsample import area_guide, point_guide
-from depthsr.ops.reference import FLOOR, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
+from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
 
 
 def by_the_formula(x_hw, guide_HW3, guide_hw3):
@@ -18,8 +18,8 @@ def by_the_formula(x_hw, guide_HW3, guide_hw3):
         for j in range(width):
             u, v = (i + 0.5) * h / height - 0.5, (j + 0.5) * w / width - 0.5
             total = weights = 0.0
-            for y in np.rint(u) + np.arange(-1, 2):
-                for x in np.rint(v) + np.arange(-1, 2):
+            for y in np.rint(u) + np.arange(-REACH, REACH + 1):
+                for x in np.rint(v) + np.arange(-REACH, REACH + 1):
                     coarse = int(np.clip(y, 0, h - 1)), int(np.clip(x, 0, w - 1))
                     colour = np.sum((guide_HW3[i, j] - guide_hw3[coarse]) ** 2)
                     weight = np.exp(-colour / (2 * SIGMA_COLOUR**2)) + FLOOR

@@ -40,6 +40,7 @@ FORBIDDEN_PACKAGES = {
     "model_files": {"torch", "transformers", "cv2", "click"},
     "native": {"torch", "transformers", "cv2", "click"},
     "runtime": {"torch", "transformers", "cv2", "numpy", "click"},
+    "frames": {"torch", "transformers", "click"},
     "infer_files": {"torch", "transformers", "click"},
     "doctor": {"transformers", "cv2", "click"},
     "models": {"click", "OpenEXR", "tqdm"},

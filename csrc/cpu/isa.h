@@ -21,7 +21,7 @@ struct JointBilateralRow {
   const float* coarse[JOINT_BILATERAL_WINDOW];
   float row_weight[JOINT_BILATERAL_WINDOW];
   const float* column_weight[JOINT_BILATERAL_WINDOW];
-  float colour_factor;  // weight: exp(colour_factor · squared colour difference) + floor
+  float colour_factor;  // weight: max(0, 1 + colour_factor · squared colour difference)^8 + floor
   float floor;
   float* out;
 };

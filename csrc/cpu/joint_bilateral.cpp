@@ -71,7 +71,7 @@ const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
 void JointBilateralRows::operator()(std::int64_t row, const std::array<const float*, 3>& guide_row, float* out) {
   JointBilateralRow in{};
   in.width = width_;
-  in.colour_factor = -0.5f / (kSigmaColour * kSigmaColour);
+  in.colour_factor = -1.0f / (16.0f * kSigmaColour * kSigmaColour);
   in.floor = kFloor;
   in.out = out;
   for (int c = 0; c < 3; ++c) in.guide[c] = guide_row[c];

@@ -18,8 +18,9 @@ DEPTHSR_INLINE void joint_bilateral_pixels(const JointBilateralRow& row, std::in
       const V r = red - at(coarse + row.width);
       const V g = green - at(coarse + 2 * row.width);
       const V b = blue - at(coarse + 3 * row.width);
-      const V colour = exp((r * r + g * g + b * b) * row.colour_factor) + row.floor;
-      const V weight = colour * (at(row.column_weight[l]) * row.row_weight[k]);
+      const V alike = max((r * r + g * g + b * b) * row.colour_factor + 1.0f, V{});
+      const V squared = alike * alike, fourth = squared * squared;
+      const V weight = (fourth * fourth + row.floor) * (at(row.column_weight[l]) * row.row_weight[k]);
       total += weight * at(coarse);
       weights += weight;
     }

@@ -22,7 +22,7 @@ def by_the_formula(x_hw, guide_HW3, guide_hw3):
                 for x in np.rint(v) + np.arange(-REACH, REACH + 1):
                     coarse = int(np.clip(y, 0, h - 1)), int(np.clip(x, 0, w - 1))
                     colour = np.sum((guide_HW3[i, j] - guide_hw3[coarse]) ** 2)
-                    weight = np.exp(-colour / (2 * SIGMA_COLOUR**2)) + FLOOR
+                    weight = max(0, 1 - colour / (16 * SIGMA_COLOUR**2)) ** 8 + FLOOR
                     weight *= np.exp(-((y - u) ** 2 + (x - v) ** 2) / (2 * SIGMA_SPACE**2))
                     total, weights = total + weight * x_hw[coarse], weights + weight
             out[i, j] = total / weights

@@ -11,7 +11,7 @@ struct UNetWeights;
 struct UNetInput;
 
 // Coarse pixels that joint bilateral upsampling looks at, each way: REACH of depthsr/ops/reference.py to both sides.
-constexpr int JOINT_BILATERAL_WINDOW = 5;
+constexpr int JOINT_BILATERAL_WINDOW = 7;
 
 // One fine row of joint bilateral upsampling. Every pointer but coarse[k] is to `width` values.
 struct JointBilateralRow {

@@ -9,8 +9,8 @@ namespace depthsr {
 namespace {
 
 // As in depthsr/ops/reference.py.
-constexpr float kSigmaSpace = 1.0f;
-constexpr float kSigmaColour = 15.0f / 255.0f;
+constexpr float kSigmaSpace = 1.2f;
+constexpr float kSigmaColour = 20.0f / 255.0f;
 constexpr float kFloor = 1e-4f;
 constexpr int kReach = JOINT_BILATERAL_WINDOW / 2;
 

@@ -13,17 +13,18 @@ struct UNetInput;
 // Coarse pixels that joint bilateral upsampling looks at, each way: REACH of depthsr/ops/reference.py to both sides.
 constexpr int JOINT_BILATERAL_WINDOW = 7;
 
-// One fine row of joint bilateral upsampling. Every pointer but coarse[k] is to `width` values.
+// One fine row of joint bilateral upsampling. What fine pixel i sees in row k, column l of the window: the value at
+// coarse[k][i + l · step], and its red, green and blue one, two and three times `plane` further.
 struct JointBilateralRow {
   std::int64_t width;
-  const float* guide[3];
-  // The window's coarse rows; of each, at the window's columns, value and guide: 4 · JOINT_BILATERAL_WINDOW × width.
+  const float* guide[3];  // `width` values each
   const float* coarse[JOINT_BILATERAL_WINDOW];
+  std::int64_t step, plane;
   float row_weight[JOINT_BILATERAL_WINDOW];
-  const float* column_weight[JOINT_BILATERAL_WINDOW];
+  const float* column_weight[JOINT_BILATERAL_WINDOW];  // `width` values each
   float colour_factor;  // weight: max(0, 1 + colour_factor · squared colour difference)^8 + floor
   float floor;
-  float* out;
+  float* out;  // `width` values
 };
 
 // One instruction set's kernels. See kernels.h and network.h for what they compute.

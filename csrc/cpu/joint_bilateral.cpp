@@ -37,17 +37,24 @@ CoarseNeighbours::CoarseNeighbours(std::int64_t coarse, std::int64_t fine) : nea
 
 JointBilateralRows::JointBilateralRows(const CoarseMap& coarse, const CoarseNeighbours& rows,
                                        const CoarseNeighbours& columns)
-    : coarse_(coarse),
-      rows_(rows),
-      columns_(columns),
-      width_(static_cast<std::int64_t>(columns.nearest.size())),
-      clamped_columns_(JOINT_BILATERAL_WINDOW * width_) {
+    : coarse_(coarse), rows_(rows), columns_(columns), width_(static_cast<std::int64_t>(columns.nearest.size())) {
   held_.fill(-1);
-  for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k)
-    for (std::int64_t i = 0; i < width_; ++i)
-      clamped_columns_[k * width_ + i] =
-          std::clamp<std::int32_t>(columns.nearest[i] + k - kReach, 0, static_cast<std::int32_t>(coarse.width) - 1);
-  for (auto& row : spread_) row.resize(4 * JOINT_BILATERAL_WINDOW * width_);
+  const std::int64_t factor = width_ / coarse.width;
+  const auto inside = [&](std::int64_t column) {
+    return static_cast<std::int32_t>(std::clamp<std::int64_t>(column, 0, coarse.width - 1));
+  };
+  if (factor * coarse.width == width_) {
+    // The next column of the window is what this one is `factor` fine pixels further on: one plane serves all.
+    step_ = factor;
+    plane_ = width_ + (JOINT_BILATERAL_WINDOW - 1) * factor;
+    for (std::int64_t i = 0; i < plane_; ++i) spread_columns_.push_back(inside(i / factor - kReach));
+  } else {
+    step_ = 4 * width_;
+    plane_ = width_;
+    for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k)
+      for (std::int64_t i = 0; i < width_; ++i) spread_columns_.push_back(inside(columns.nearest[i] + k - kReach));
+  }
+  for (auto& row : spread_) row.resize(4 * spread_columns_.size());
 }
 
 const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
@@ -55,14 +62,13 @@ const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
   if (held_[slot] != coarse_row) {
     held_[slot] = coarse_row;
     float* out = spread_[slot].data();
-    for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
-      const std::int32_t* column = clamped_columns_.data() + k * width_;
-      const float* in = coarse_.values + coarse_row * coarse_.width;
-      for (std::int64_t i = 0; i < width_; ++i) out[i] = in[column[i]];
-      out += width_;
-      in = coarse_.guide + coarse_row * coarse_.width;
-      for (int channel = 0; channel < 3; ++channel, in += coarse_.height * coarse_.width, out += width_)
-        for (std::int64_t i = 0; i < width_; ++i) out[i] = in[column[i]];
+    for (std::size_t first = 0; first < spread_columns_.size(); first += plane_) {
+      const std::int32_t* column = spread_columns_.data() + first;
+      for (int plane = 0; plane < 4; ++plane, out += plane_) {
+        const float* in = (plane == 0 ? coarse_.values : coarse_.guide + (plane - 1) * coarse_.height * coarse_.width) +
+                          coarse_row * coarse_.width;
+        for (std::int64_t i = 0; i < plane_; ++i) out[i] = in[column[i]];
+      }
     }
   }
   return spread_[slot].data();
@@ -71,6 +77,8 @@ const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
 void JointBilateralRows::operator()(std::int64_t row, const std::array<const float*, 3>& guide_row, float* out) {
   JointBilateralRow in{};
   in.width = width_;
+  in.step = step_;
+  in.plane = plane_;
   in.colour_factor = -1.0f / (16.0f * kSigmaColour * kSigmaColour);
   in.floor = kFloor;
   in.out = out;

@@ -41,7 +41,9 @@ class JointBilateralRows {
   const CoarseNeighbours& rows_;
   const CoarseNeighbours& columns_;
   std::int64_t width_;
-  std::vector<std::int32_t> clamped_columns_;  // JOINT_BILATERAL_WINDOW × width
+  // Of one coarse row, spread out to the fine width: from a column of the window to the next, and from plane to plane.
+  std::int64_t step_, plane_;
+  std::vector<std::int32_t> spread_columns_;  // the coarse column at each place of a plane, or of all columns' planes
   std::array<std::int64_t, JOINT_BILATERAL_WINDOW> held_;
   std::array<std::vector<float>, JOINT_BILATERAL_WINDOW> spread_;  // see JointBilateralRow::coarse
 };

@@ -14,16 +14,19 @@ DEPTHSR_INLINE void joint_bilateral_pixels(const JointBilateralRow& row, std::in
   V total{}, weights{};
   for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
     const float* coarse = row.coarse[k];
-    for (int l = 0; l < JOINT_BILATERAL_WINDOW; ++l, coarse += 4 * row.width) {
-      const V r = red - at(coarse + row.width);
-      const V g = green - at(coarse + 2 * row.width);
-      const V b = blue - at(coarse + 3 * row.width);
+    V row_total{}, row_weights{};
+    for (int l = 0; l < JOINT_BILATERAL_WINDOW; ++l, coarse += row.step) {
+      const V r = red - at(coarse + row.plane);
+      const V g = green - at(coarse + 2 * row.plane);
+      const V b = blue - at(coarse + 3 * row.plane);
       const V alike = max((r * r + g * g + b * b) * row.colour_factor + 1.0f, V{});
       const V squared = alike * alike, fourth = squared * squared;
-      const V weight = (fourth * fourth + row.floor) * (at(row.column_weight[l]) * row.row_weight[k]);
-      total += weight * at(coarse);
-      weights += weight;
+      const V weight = (fourth * fourth + row.floor) * at(row.column_weight[l]);
+      row_total += weight * at(coarse);
+      row_weights += weight;
     }
+    total += row_total * row.row_weight[k];
+    weights += row_weights * row.row_weight[k];
   }
   if constexpr (WHOLE) store(row.out + i, total / weights);
   else store(row.out + i, total / weights, count);

@@ -144,5 +144,10 @@ def tiny_edge(random_model) -> DepthSR:
 
 
 @pytest.fixture
-def tiny_base(random_model) -> DepthSR:
-    return random_model(TINY_BASE)
+def tiny_base_config() -> ModelConfig:
+    return TINY_BASE
+
+
+@pytest.fixture
+def tiny_base(random_model, tiny_base_config) -> DepthSR:
+    return random_model(tiny_base_config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 
 import depthsr
 from depthsr import checkpoint
-from depthsr.config import BASE, DepthAnythingConfig, TrainConfig
+from depthsr.config import TrainConfig
 from depthsr.data.dataset import Frame
 from depthsr.data.pairs import TrainingPairs
 from depthsr.data.relative import inverse_depth, normalise_relative
@@ -23,26 +23,6 @@ from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = dataclasses.replace(
-    BASE,
-    name="tiny-base",
-    widths=(8, 8, 8, 8),
-    relative_blocks=(1, 1, 1, 1),
-    depth_blocks=(1, 1, 1, 1),
-    middle_blocks=1,
-    decoder_blocks=(1, 1, 1),
-    depth_anything=DepthAnythingConfig(
-        hub_id="none/tiny",
-        hidden_size=32,
-        layers=4,
-        heads=2,
-        out_indices=(1, 2, 3, 4),
-        neck_sizes=(8, 8, 16, 16),
-        fusion_size=8,
-        image_side_px=56,
-    ),
-)
-
 
 @pytest.fixture
 def data(random_frames):
@@ -50,14 +30,9 @@ def data(random_frames):
 
 
 @pytest.fixture
-def saved(tmp_path):
+def saved(save_random_model, tiny_base_config):
     """A U-Net alone whose every weight is random."""
-    torch.manual_seed(0)
-    model = DepthSR(TINY)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    checkpoint.save_model(model, tmp_path / "saved")
-    return tmp_path / "saved"
+    return Path(save_random_model(tiny_base_config))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from depthsr import precision
-from depthsr.config import EDGE, DepthAnythingConfig
+from depthsr.config import EDGE
 from depthsr.infer import BaselineRestorer, Predictor, load, supported
 from depthsr.models.baselines import BASELINES
 from depthsr.models.network import DepthSR
@@ -151,19 +151,10 @@ def test_relative_depth_is_refused_where_it_is_not_used(saved_model):
             load(name)(rgb, depth_m, relative=rgb[:, :, 0])
 
 
-def test_a_relative_depth_of_ones_own_is_used_and_its_unit_does_not_matter(tmp_path):
+def test_a_relative_depth_of_ones_own_is_used_and_its_unit_does_not_matter(tmp_path, tiny_base_config):
     """With a small Depth Anything: the result follows `relative`, of whatever scale, offset and resolution."""
     torch.manual_seed(0)
-    tiny = DepthAnythingConfig(
-        hidden_size=8,
-        layers=4,
-        heads=2,
-        out_indices=(1, 2, 3, 4),
-        neck_sizes=(4, 4, 4, 4),
-        fusion_size=4,
-        image_side_px=28,
-    )
-    model = DepthSR(dataclasses.replace(SMALL, name="tiny-base", depth_anything=tiny))
+    model = DepthSR(tiny_base_config)
     model.add_depth_anything()
     for parameter in model.unet.parameters():
         torch.nn.init.normal_(parameter, std=0.1)  # larger ones make much of the last bit

@@ -18,7 +18,7 @@ import torch
 
 from depthsr import checkpoint, cli
 from depthsr.batches import collate
-from depthsr.config import EDGE, DepthAnythingConfig, TrainConfig
+from depthsr.config import EDGE, TrainConfig
 from depthsr.data.degrade import Degraded
 from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.losses import restoration_loss
@@ -230,19 +230,10 @@ def test_two_processes_train_as_one_and_one_goes_on_for_two(config, tmp_path, ca
     assert_equal_weights(trained(tmp_path / "two"), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_depth_anything_trains_on_several_processes(tmp_path, monkeypatch):
+def test_depth_anything_trains_on_several_processes(tmp_path, monkeypatch, tiny_base_config):
     """In two micro-batches, twice, as parameters that are never used would show in the second forward pass."""
-    relative = DepthAnythingConfig(
-        hidden_size=16,
-        layers=4,
-        heads=2,
-        out_indices=(1, 2, 3, 4),
-        neck_sizes=(8, 8, 8, 8),
-        fusion_size=8,
-        image_side_px=28,
-    )
     torch.manual_seed(0)
-    model = DepthSR(dataclasses.replace(TINY, depth_anything=relative))
+    model = DepthSR(tiny_base_config)
     model.add_depth_anything()
     torch.nn.init.normal_(model.unet.residual_head.weight, std=0.1)
     rng = np.random.default_rng(0)

@@ -7,19 +7,29 @@
 
 namespace depthsr::DEPTHSR_ISA {
 
+// The sum of value(i) for i < count. In four chains: one alone would wait for each addition.
+template <typename Value>
+DEPTHSR_INLINE V sum_over(std::int64_t count, Value value) {
+  V chains[4] = {};
+  std::int64_t i = 0;
+  for (; i + 4 <= count; i += 4)
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) chains[k] += value(i + k);
+  for (; i < count; ++i) chains[0] += value(i);
+  return (chains[0] + chains[1]) + (chains[2] + chains[3]);
+}
+
 // Mean and sum of squared deviations of each channel over one run of pixels: 2 · stride floats, [mean, squares].
 template <typename T>
 DEPTHSR_INLINE void run_moments(const T* x, std::int64_t count, std::int64_t channels, float* moments,
                                 std::int64_t stride) {
   for (std::int64_t c = 0; c < channels; c += LANES) {
-    V total{};
-    for (std::int64_t i = 0; i < count; ++i) total += load(x + i * channels + c, channels - c);
-    const V mean = total / splat(static_cast<float>(count));
-    V squares{};
-    for (std::int64_t i = 0; i < count; ++i) {
-      const V centred = load(x + i * channels + c, channels - c) - mean;
-      squares += centred * centred;
-    }
+    const auto pixel = [&](std::int64_t i) { return load(x + i * channels + c, channels - c); };
+    const V mean = sum_over(count, pixel) / splat(static_cast<float>(count));
+    const V squares = sum_over(count, [&](std::int64_t i) {
+      const V centred = pixel(i) - mean;
+      return centred * centred;
+    });
     store(moments + c, mean);
     store(moments + stride + c, squares);
   }
@@ -29,18 +39,23 @@ DEPTHSR_INLINE void run_moments(const T* x, std::int64_t count, std::int64_t cha
 DEPTHSR_INLINE void merge_moments(const float* moments, std::int64_t runs, std::int64_t run_pixels,
                                   std::int64_t pixels, std::int64_t channels, std::int64_t stride, float* mean,
                                   float* variance) {
-  for (std::int64_t c = 0; c < channels; ++c) {
-    double count = 0.0, average = 0.0, squares = 0.0;
+  for (std::int64_t first = 0; first < channels; first += LANES) {
+    double count = 0.0, average[LANES] = {}, squares[LANES] = {};
     for (std::int64_t run = 0; run < runs; ++run) {
-      const double more = static_cast<double>(min(run_pixels, pixels - run * run_pixels));
-      const float* here = moments + run * 2 * stride;
-      const double difference = here[c] - average, total = count + more;
-      average += difference * more / total;
-      squares += here[stride + c] + difference * difference * count * more / total;
+      const double more = static_cast<double>(min(run_pixels, pixels - run * run_pixels)), total = count + more;
+      const double share = more / total;
+      const float* here = moments + run * 2 * stride + first;
+      for (int c = 0; c < LANES; ++c) {
+        const double difference = here[c] - average[c];
+        average[c] += difference * share;
+        squares[c] += here[stride + c] + difference * difference * count * share;
+      }
       count = total;
     }
-    mean[c] = static_cast<float>(average);
-    variance[c] = static_cast<float>(squares / count);
+    for (std::int64_t c = 0; c < min(LANES, channels - first); ++c) {
+      mean[first + c] = static_cast<float>(average[c]);
+      variance[first + c] = static_cast<float>(squares[c] / count);
+    }
   }
 }
 

@@ -65,18 +65,55 @@ DEPTHSR_INLINE void head_convolution(const float* pixels, std::int64_t pitch, co
   }
 }
 
+// `count` pixels of `channels` interleaved values as planes, `pitch` floats each, filled up with zeros.
+template <typename T>
+DEPTHSR_INLINE void make_planar(const T* pixels, std::int64_t count, std::int64_t channels, std::int64_t pitch,
+                                float* planes) {
+  for (std::int64_t i = 0; i < pitch; i += LANES)
+    for (std::int64_t c = 0; c < channels; c += LANES) {
+      V block[LANES];
+#pragma GCC unroll 16
+      for (int k = 0; k < LANES; ++k)
+        block[k] = i + k < count ? load(pixels + (i + k) * channels + c, channels - c) : V{};
+      transpose(block);
+#pragma GCC unroll 16
+      for (int k = 0; k < LANES; ++k)
+        if (c + k < channels) store(planes + (c + k) * pitch + i, block[k]);
+    }
+}
+
 // What the full-resolution part reads and writes, of one fine row: even columns, then odd ones, `half` floats each.
 struct FineRow {
-  float* candidates[CANDIDATES];
+  const float* candidates[CANDIDATES];
+  float* upsampled[UPSAMPLINGS];
   float* ambiguity;
   float* depth;
   float* error;
+  // The coarse rows around it, each as what lies left of, at and right of the coarse pixel nearest to a column.
+  float* coarse[3];
+  std::int64_t coarse_row[3];  // that `coarse` holds
 };
 
-constexpr int FINE_PLANES = CANDIDATES + 3;
+constexpr int FINE_PLANES = UPSAMPLINGS + 3 + 9;
+
+// memory: FINE_PLANES · 2 · half floats.
+DEPTHSR_INLINE FineRow lay_out_fine_row(std::int64_t half, float* memory) {
+  const auto plane = [&](int i) { return memory + i * 2 * half; };
+  FineRow row{};
+  for (int i = 0; i < UPSAMPLINGS; ++i) row.candidates[i] = row.upsampled[i] = plane(i);
+  row.ambiguity = plane(UPSAMPLINGS);
+  row.depth = plane(UPSAMPLINGS + 1);
+  row.error = plane(UPSAMPLINGS + 2);
+  for (int i = 0; i < 3; ++i) {
+    row.coarse[i] = plane(UPSAMPLINGS + 3 + 3 * i);
+    row.coarse_row[i] = -1;
+  }
+  return row;
+}
 
 // Splits a row into its even and odd columns; what lies beyond its last column repeats it.
-DEPTHSR_INLINE void split_columns(const float* from, std::int64_t width, std::int64_t half, float* to) {
+template <typename Number>
+DEPTHSR_INLINE void split_columns(const Number* from, std::int64_t width, std::int64_t half, Number* to) {
   for (std::int64_t i = 0; i < width / 2; ++i) {
     to[i] = from[2 * i];
     to[half + i] = from[2 * i + 1];
@@ -84,20 +121,34 @@ DEPTHSR_INLINE void split_columns(const float* from, std::int64_t width, std::in
   for (std::int64_t x = width / 2 * 2; x < 2 * half; ++x) to[x % 2 * half + x / 2] = from[width - 1];
 }
 
-DEPTHSR_INLINE void read_fine_row(const UNetInput& in, std::int64_t y, std::int64_t half, bool same_coarse_row,
-                                  const FineRow& row) {
+// One coarse row at 2 · half columns whose nearest coarse pixels are `nearest`: three planes (FineRow::coarse). Outside
+// of the frame its border is repeated.
+DEPTHSR_INLINE void spread_coarse_row(const float* from, std::int64_t low_width, const std::int32_t* nearest,
+                                      std::int64_t half, float* to) {
+  float *left = to, *middle = to + 2 * half, *right = to + 4 * half;
+  for (std::int64_t i = 0; i < 2 * half; ++i) {
+    const std::int64_t column = nearest[i];
+    left[i] = from[max(column - 1, 0)];
+    middle[i] = from[column];
+    right[i] = from[min(column + 1, low_width - 1)];
+  }
+}
+
+// nearest_columns: of in.nearest_column, split.
+DEPTHSR_INLINE void read_fine_row(const UNetInput& in, std::int64_t y, const std::int32_t* nearest_columns,
+                                  std::int64_t half, FineRow& row) {
   for (int i = 0; i < UPSAMPLINGS; ++i)
-    split_columns(in.upsampled + (i * in.height + y) * in.width, in.width, half, row.candidates[i]);
+    split_columns(in.upsampled + (i * in.height + y) * in.width, in.width, half, row.upsampled[i]);
   split_columns(in.ambiguity + y * in.width, in.width, half, row.ambiguity);
-  if (same_coarse_row) return;
-  for (int neighbour = 0; neighbour < 9; ++neighbour) {
-    const std::int64_t coarse_y = min(max(in.nearest_row[y] + neighbour / 3 - 1, 0), in.low_height - 1);
-    const float* coarse = in.filled + coarse_y * in.low_width;
-    float* to = row.candidates[UPSAMPLINGS + neighbour];
-    for (std::int64_t x = 0; x < 2 * half; ++x) {
-      const std::int64_t nearest = in.nearest_column[min(x, in.width - 1)] + neighbour % 3 - 1;
-      to[x % 2 * half + x / 2] = coarse[min(max(nearest, 0), in.low_width - 1)];
+  for (int down = 0; down < 3; ++down) {
+    const std::int64_t coarse_row = min(max(in.nearest_row[y] + down - 1, 0), in.low_height - 1);
+    const std::int64_t slot = coarse_row % 3;  // the three rows follow each other
+    if (row.coarse_row[slot] != coarse_row) {
+      spread_coarse_row(in.filled + coarse_row * in.low_width, in.low_width, nearest_columns, half, row.coarse[slot]);
+      row.coarse_row[slot] = coarse_row;
     }
+    for (int right = 0; right < 3; ++right)
+      row.candidates[UPSAMPLINGS + 3 * down + right] = row.coarse[slot] + right * 2 * half;
   }
 }
 
@@ -109,14 +160,14 @@ DEPTHSR_INLINE void restore_pixels(const float* outputs, const FineRow& row, std
   V total{}, weighted{};
 #pragma GCC unroll 12
   for (int i = 0; i < CANDIDATES; ++i) {
-    const V share = exp(load(outputs + i * PANEL) - most);
+    const V share = exp_of_negative(load(outputs + i * PANEL) - most);
     total += share;
     weighted += share * load(row.candidates[i] + at);
   }
   const V ambiguity = load(row.ambiguity + at);
   const V depth = weighted / total + load(outputs + CORRECTION * PANEL) * ambiguity;
   const V logit = load(outputs + ERROR * PANEL) - 2.0f;
-  const V error = max(logit, V{}) + log(1.0f + exp(-max(logit, -logit)));  // softplus
+  const V error = max(logit, V{}) + log(1.0f + exp_of_negative(-max(logit, -logit)));  // softplus
   store(row.depth + at, min(max(depth * scale_m, V{}), limit_m));
   store(row.error + at, error * ambiguity * scale_m);
 }
@@ -139,34 +190,19 @@ void head(const T* x, const UNetInput& in, const PackedConv<>& conv, std::int64_
   const V scale_m = splat(in.scale_m), limit_m = splat(in.limit_m);
   parallel_for((height + BAND - 1) / BAND, 1, [&](std::int64_t begin, std::int64_t end) {
     float* planar = scratch(Scratch::RANGE, channels * half + HEAD_BLOCKS * HEAD_ROWS * PANEL +
-                                                2 * FINE_PLANES * 2 * half);
+                                                (2 * FINE_PLANES + 1) * 2 * half);
     float* outputs = planar + channels * half;
-    FineRow fine[2];
-    for (int down = 0; down < 2; ++down) {
-      float* planes = outputs + HEAD_BLOCKS * HEAD_ROWS * PANEL + down * FINE_PLANES * 2 * half;
-      for (int i = 0; i < CANDIDATES; ++i) fine[down].candidates[i] = planes + i * 2 * half;
-      fine[down].ambiguity = planes + CANDIDATES * 2 * half;
-      fine[down].depth = planes + (CANDIDATES + 1) * 2 * half;
-      fine[down].error = planes + (CANDIDATES + 2) * 2 * half;
-    }
-    const auto make_planar = [&](std::int64_t y) {
-      const T* from = x + y * width * channels;
-      for (std::int64_t c = 0; c < channels; ++c) {
-        for (std::int64_t i = 0; i < width; ++i) planar[c * half + i] = as_float(from[i * channels + c]);
-        for (std::int64_t i = width; i < half; ++i) planar[c * half + i] = 0.0f;
-      }
-    };
+    float* planes = outputs + HEAD_BLOCKS * HEAD_ROWS * PANEL;
+    auto* nearest_columns = reinterpret_cast<std::int32_t*>(planes + 2 * FINE_PLANES * 2 * half);
+    split_columns(in.nearest_column, in.width, half, nearest_columns);
     for (std::int64_t band = begin; band < end; ++band) {
       const std::int64_t first = band * BAND, last = min(first + BAND, height);
-      std::int64_t coarse_row[2] = {-2, -2};  // that the neighbours of each fine row were read for
+      FineRow fine[2] = {lay_out_fine_row(half, planes), lay_out_fine_row(half, planes + FINE_PLANES * 2 * half)};
       for (std::int64_t y = first; y < last && 2 * y < in.height; ++y) {
-        make_planar(y);
+        make_planar(x + y * width * channels, width, channels, half, planar);
         const std::int64_t fine_rows = min(2, in.height - 2 * y);
-        for (std::int64_t down = 0; down < fine_rows; ++down) {
-          const std::int64_t nearest = in.nearest_row[2 * y + down];
-          read_fine_row(in, 2 * y + down, half, nearest == coarse_row[down], fine[down]);
-          coarse_row[down] = nearest;
-        }
+        for (std::int64_t down = 0; down < fine_rows; ++down)
+          read_fine_row(in, 2 * y + down, nearest_columns, half, fine[down]);
         for (std::int64_t left = 0; left < width; left += PANEL) {
           head_convolution(planar + left, half, conv, outputs);
           for (std::int64_t down = 0; down < fine_rows; ++down)

@@ -14,7 +14,7 @@ struct UNetInput;
 constexpr int JOINT_BILATERAL_WINDOW = 7;
 
 // One fine row of joint bilateral upsampling. What fine pixel i sees in row k, column l of the window: the value at
-// coarse[k][i + l · step], and its red, green and blue one, two and three times `plane` further.
+// coarse[k][i + l · step], and its red, green and blue times colour_scale one, two and three times `plane` further.
 struct JointBilateralRow {
   std::int64_t width;
   const float* guide[3];  // `width` values each
@@ -22,7 +22,7 @@ struct JointBilateralRow {
   std::int64_t step, plane;
   float row_weight[JOINT_BILATERAL_WINDOW];
   const float* column_weight[JOINT_BILATERAL_WINDOW];  // `width` values each
-  float colour_factor;  // weight: max(0, 1 + colour_factor · squared colour difference)^8 + floor
+  float colour_scale;  // weight: max(0, 1 - |colour_scale · colour difference|²)^8 + floor
   float floor;
   float* out;  // `width` values
 };

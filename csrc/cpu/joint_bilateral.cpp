@@ -11,6 +11,7 @@ namespace {
 // As in depthsr/ops/reference.py.
 constexpr float kSigmaSpace = 1.2f;
 constexpr float kSigmaColour = 20.0f / 255.0f;
+constexpr float kColourScale = 0.25f / kSigmaColour;
 constexpr float kFloor = 1e-4f;
 constexpr int kReach = JOINT_BILATERAL_WINDOW / 2;
 
@@ -67,7 +68,8 @@ const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
       for (int plane = 0; plane < 4; ++plane, out += plane_) {
         const float* in = (plane == 0 ? coarse_.values : coarse_.guide + (plane - 1) * coarse_.height * coarse_.width) +
                           coarse_row * coarse_.width;
-        for (std::int64_t i = 0; i < plane_; ++i) out[i] = in[column[i]];
+        const float scale = plane == 0 ? 1.0f : kColourScale;
+        for (std::int64_t i = 0; i < plane_; ++i) out[i] = in[column[i]] * scale;
       }
     }
   }
@@ -79,7 +81,7 @@ void JointBilateralRows::operator()(std::int64_t row, const std::array<const flo
   in.width = width_;
   in.step = step_;
   in.plane = plane_;
-  in.colour_factor = -1.0f / (16.0f * kSigmaColour * kSigmaColour);
+  in.colour_scale = kColourScale;
   in.floor = kFloor;
   in.out = out;
   for (int c = 0; c < 3; ++c) in.guide[c] = guide_row[c];

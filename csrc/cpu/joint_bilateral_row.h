@@ -10,7 +10,8 @@ namespace depthsr::DEPTHSR_ISA {
 template <bool WHOLE>
 DEPTHSR_INLINE void joint_bilateral_pixels(const JointBilateralRow& row, std::int64_t i, std::int64_t count) {
   const auto at = [&](const float* from) { return WHOLE ? load(from + i) : load(from + i, count); };
-  const V red = at(row.guide[0]), green = at(row.guide[1]), blue = at(row.guide[2]);
+  const auto colour = [&](int c) { return at(row.guide[c]) * row.colour_scale; };
+  const V red = colour(0), green = colour(1), blue = colour(2);
   V total{}, weights{};
   for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
     const float* coarse = row.coarse[k];
@@ -19,7 +20,7 @@ DEPTHSR_INLINE void joint_bilateral_pixels(const JointBilateralRow& row, std::in
       const V r = red - at(coarse + row.plane);
       const V g = green - at(coarse + 2 * row.plane);
       const V b = blue - at(coarse + 3 * row.plane);
-      const V alike = max((r * r + g * g + b * b) * row.colour_factor + 1.0f, V{});
+      const V alike = max(1.0f - r * r - g * g - b * b, V{});
       const V squared = alike * alike, fourth = squared * squared;
       const V weight = (fourth * fourth + row.floor) * at(row.column_weight[l]);
       row_total += weight * at(coarse);

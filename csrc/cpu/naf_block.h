@@ -109,8 +109,10 @@ template <typename O>
 DEPTHSR_INLINE void attended_projection(const NafBlockWeights& w, std::int64_t channels, const float* mean,
                                         float* attention, O* packed) {
   for (std::int64_t n = 0; n < channels; ++n) {
-    attention[n] = w.attention_bias[n];
-    for (std::int64_t k = 0; k < channels; ++k) attention[n] += w.attention_weight[n * channels + k] * mean[k];
+    V total{};
+    for (std::int64_t k = 0; k < channels; k += LANES)
+      total += load(w.attention_weight + n * channels + k, channels - k) * load(mean + k, channels - k);
+    attention[n] = w.attention_bias[n] + sum(total);
   }
   pack(channels, channels, packed, [&](std::int64_t n, std::int64_t k) {
     return w.conv3_weight[n * channels + k] * w.beta[n] * attention[k];
@@ -220,17 +222,23 @@ DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const PackedNafBlo
     first[i] = load(block.depthwise_bias + channel);
     second[i] = load(block.depthwise_bias + block.stride + channel);
   }
-#pragma GCC unroll 9
-  for (int tap = 0; tap < 9; ++tap) {
-    const float* weights = block.depthwise + tap * pixel + channel;
-    const V first_weight = load(weights), second_weight = load(weights + block.stride);
-    const float* inputs = rows[tap / 3] + tap % 3 * pixel + channel;
-#pragma GCC unroll 4
-    for (int i = 0; i < PIXELS; ++i) {
-      first[i] += load(inputs + i * pixel) * first_weight;
-      second[i] += load(inputs + i * pixel + block.stride) * second_weight;
+  // Pixels side by side share inputs: each is read once for the kernel's three columns.
+#pragma GCC unroll 3
+  for (int row = 0; row < 3; ++row)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const float* weights = block.depthwise + 3 * row * pixel + half * block.stride + channel;
+      const float* inputs = rows[row] + half * block.stride + channel;
+      V* sums = half == 0 ? first : second;
+      const V weight[3] = {load(weights), load(weights + pixel), load(weights + 2 * pixel)};
+#pragma GCC unroll 6
+      for (int column = 0; column < PIXELS + 2; ++column) {
+        const V input = load(inputs + column * pixel);
+#pragma GCC unroll 3
+        for (int tap = 0; tap < 3; ++tap)
+          if (column >= tap && column - tap < PIXELS) sums[column - tap] += input * weight[tap];
+      }
     }
-  }
 #pragma GCC unroll 4
   for (int i = 0; i < PIXELS; ++i) {
     const V gated = first[i] * second[i];
@@ -277,16 +285,12 @@ void naf_block_first_pass(const T* x, const PackedNafBlock<O>& packed, float eps
       float* totals = tile_sums + item * block.stride;
       std::memset(totals, 0, block.stride * sizeof(float));
       const auto slot = [&](std::int64_t row) { return memory + (row + 3) % 3 * row_floats; };
-      const auto expand = [&](std::int64_t row) {
-        expanded_row(x + sample * frame, block, eps, image, row, left - 1, right + 1, normalised, slot(row));
-      };
       if (top >= bottom || left >= right) continue;
-      expand(top - 1);
-      expand(top);
-      for (std::int64_t row = top; row < bottom; ++row) {
-        expand(row + 1);
-        const float* rows[3] = {slot(row - 1), slot(row), slot(row + 1)};
-        T* out = y + sample * frame + (row * image.width + left) * image.channels;
+      for (std::int64_t row = top - 1; row <= bottom; ++row) {
+        expanded_row(x + sample * frame, block, eps, image, row, left - 1, right + 1, normalised, slot(row));
+        if (row <= top) continue;
+        const float* rows[3] = {slot(row - 2), slot(row - 1), slot(row)};
+        T* out = y + sample * frame + ((row - 1) * image.width + left) * image.channels;
         gated_depthwise_row(rows, block, right - left, out, totals);
       }
     }
@@ -407,6 +411,7 @@ void naf_block_packed(const T* x, const NafBlockWeights& weights, const PackedNa
     if (image.channels == 16) run = naf_block_of<16, T, O>;
     if (image.channels == 32) run = naf_block_of<32, T, O>;
     if (image.channels == 64) run = naf_block_of<64, T, O>;
+    if (image.channels == 128) run = naf_block_of<128, T, O>;
   }
   run(x, weights, block, eps, image, memory, out, parallel_for);
 }

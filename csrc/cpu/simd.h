@@ -109,22 +109,20 @@ DEPTHSR_INLINE Four sums(V a, V b, V c, V d) {
   return __builtin_shufflevector(ef, gh, 0, 1, 4, 5) + __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
 }
 
-// 2^n · polynomial of the rest (Cephes' coefficients for expf): 2 units in the last place. Saturates at e^±87.
-DEPTHSR_INLINE V exp(V x) {
-  x = min(max(x, splat(-87.0f)), splat(87.0f));
+// Of x <= 0: 2^n · 2^r with a polynomial for |r| <= 1/2 (least largest error, 1.1e-7). Relative error below
+// 2e-7 · (1 + |x|), so that what a softmax is off by stays near the last place. Saturates at e^-87.
+DEPTHSR_INLINE V exp_of_negative(V x) {
+  x = max(x, splat(-87.0f));
   const V shift = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer, found in the low bits
   const V biased = x * 1.44269504088896341f + shift;
-  const V n = biased - shift;
-  const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  V p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const Bits exponent = ((Bits)biased - (Bits)shift + 127) << 23;
-  return p * (V)exponent;
+  const V r = x * 1.44269504088896341f - (biased - shift);
+  V p = splat(1.3264727313e-3f);
+  p = p * r + 9.6715129912e-3f;
+  p = p * r + 5.5507335812e-2f;
+  p = p * r + 2.4022242427e-1f;
+  p = p * r + 6.9314700365e-1f;
+  p = p * r + 1.0f;
+  return (V)((Bits)p + ((Bits)biased << 23));  // the shift leaves n alone of those bits: it is added to p's exponent
 }
 
 // Natural logarithm of positive normal numbers (Cephes' coefficients for logf).
@@ -147,6 +145,34 @@ DEPTHSR_INLINE V log(V x) {
   p = p * m - 2.4999993993e-1f;
   p = p * m + 3.3333331174e-1f;
   return m + (p * m * square - 0.5f * square - n * 2.12194440e-4f) + n * 0.693359375f;
+}
+
+
+// Numbers 0 … COUNT - 1 as template arguments: std::integer_sequence, which may not be used here.
+template <int... LANE>
+struct Numbers {};
+template <int COUNT, int... LANE>
+struct NumbersUpTo : NumbersUpTo<COUNT - 1, COUNT - 1, LANE...> {};
+template <int... LANE>
+struct NumbersUpTo<0, LANE...> : Numbers<LANE...> {};
+
+// Swaps the lanes of `a` whose number has bit D with those of `b` that lie D before and have it not.
+template <int D, int... LANE>
+DEPTHSR_INLINE void swap_lanes(V& a, V& b, Numbers<LANE...>) {
+  const V low = __builtin_shufflevector(a, b, (LANE & D ? LANES + LANE - D : LANE)...);
+  b = __builtin_shufflevector(a, b, (LANE & D ? LANES + LANE : LANE + D)...);
+  a = low;
+}
+
+// Lane j of vector i becomes lane i of vector j.
+template <int D = 1>
+DEPTHSR_INLINE void transpose(V* vectors) {
+  if constexpr (D < LANES) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; ++i)
+      if (!(i & D)) swap_lanes<D>(vectors[i], vectors[i + D], NumbersUpTo<LANES>{});
+    transpose<2 * D>(vectors);
+  }
 }
 
 }  // namespace depthsr::DEPTHSR_ISA

@@ -167,30 +167,35 @@ Tensor sobel_l1_loss_backward(const Tensor& grad, const Tensor& pred, const Tens
 
 // --- joint_bilateral_upsample -------------------------------------------------------------------------------------
 
-Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& guide_any, const Tensor& coarse_guide_any) {
-  for (const auto& [tensor, name, channels] :
-       {std::tuple(&x_any, "x", 1), {&guide_any, "guide", 3}, {&coarse_guide_any, "coarse_guide", 3}}) {
+Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& confidence_any, const Tensor& guide_any,
+                                const Tensor& coarse_guide_any) {
+  for (const auto& [tensor, name, channels] : {std::tuple(&x_any, "x", 1),
+                                               {&confidence_any, "confidence", 1},
+                                               {&guide_any, "guide", 3},
+                                               {&coarse_guide_any, "coarse_guide", 3}}) {
     check_image(*tensor, name);
     STD_TORCH_CHECK(tensor->size(0) == x_any.size(0) && tensor->size(1) == channels, "depthsr: ", name, " must have ",
                     channels, " channels and x's batch");
     STD_TORCH_CHECK(tensor->size(2) > 0 && tensor->size(3) > 0, "depthsr: ", name, " must have pixels");
     with_storage_type(tensor->scalar_type(), [](auto) {});
   }
-  STD_TORCH_CHECK(coarse_guide_any.size(2) == x_any.size(2) && coarse_guide_any.size(3) == x_any.size(3),
-                  "depthsr: coarse_guide must have x's height and width");
+  for (const auto& [tensor, name] : {std::pair(&confidence_any, "confidence"), {&coarse_guide_any, "coarse_guide"}})
+    STD_TORCH_CHECK(tensor->size(2) == x_any.size(2) && tensor->size(3) == x_any.size(3), "depthsr: ", name,
+                    " must have x's height and width");
   const auto in_float = [](const Tensor& tensor, MemoryFormat layout) {
     return dense(torch::stable::to(tensor, ScalarType::Float), layout);
   };
   const MemoryFormat layout = layout_of(guide_any);
   const Tensor x = in_float(x_any, MemoryFormat::Contiguous);
+  const Tensor confidence = in_float(confidence_any, MemoryFormat::Contiguous);
   const Tensor guide = in_float(guide_any, layout);
   const Tensor coarse_guide = in_float(coarse_guide_any, MemoryFormat::Contiguous);
   const depthsr::Upsampling shape{x.size(0),     x.size(2),     x.size(3),
                                   guide.size(2), guide.size(3), layout == MemoryFormat::ChannelsLast};
   const std::array<std::int64_t, 4> sizes{shape.batch, 1, shape.height, shape.width};
   Tensor out = empty(sizes, x, MemoryFormat::Contiguous);
-  depthsr::joint_bilateral_upsample(data<float>(x), data<float>(guide), data<float>(coarse_guide), shape,
-                                    mutable_data<float>(out), on_torch_threads);
+  depthsr::joint_bilateral_upsample(data<float>(x), data<float>(confidence), data<float>(guide),
+                                    data<float>(coarse_guide), shape, mutable_data<float>(out), on_torch_threads);
   return torch::stable::to(out, x_any.scalar_type());
 }
 

@@ -13,8 +13,9 @@ struct UNetInput;
 // Coarse pixels that joint bilateral upsampling looks at, each way: REACH of depthsr/ops/reference.py to both sides.
 constexpr int JOINT_BILATERAL_WINDOW = 7;
 
-// One fine row of joint bilateral upsampling. What fine pixel i sees in row k, column l of the window: the value at
-// coarse[k][i + l · step], and its red, green and blue times colour_scale one, two and three times `plane` further.
+// One fine row of joint bilateral upsampling. What fine pixel i sees in row k, column l of the window lies at
+// coarse[k][i + l · step], in five planes `plane` apart: value times confidence, confidence, and red, green and blue times
+// colour_scale.
 struct JointBilateralRow {
   std::int64_t width;
   const float* guide[3];  // `width` values each

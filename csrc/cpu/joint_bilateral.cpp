@@ -13,6 +13,7 @@ constexpr float kSigmaSpace = 1.2f;
 constexpr float kSigmaColour = 20.0f / 255.0f;
 constexpr float kColourScale = 0.25f / kSigmaColour;
 constexpr float kFloor = 1e-4f;
+constexpr int kPlanes = 5;  // of JointBilateralRow::coarse
 constexpr int kReach = JOINT_BILATERAL_WINDOW / 2;
 
 constexpr std::int64_t kGrain = 1 << 12;  // fine pixels a thread: below this a thread costs more than it saves
@@ -50,12 +51,12 @@ JointBilateralRows::JointBilateralRows(const CoarseMap& coarse, const CoarseNeig
     plane_ = width_ + (JOINT_BILATERAL_WINDOW - 1) * factor;
     for (std::int64_t i = 0; i < plane_; ++i) spread_columns_.push_back(inside(i / factor - kReach));
   } else {
-    step_ = 4 * width_;
+    step_ = kPlanes * width_;
     plane_ = width_;
     for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k)
       for (std::int64_t i = 0; i < width_; ++i) spread_columns_.push_back(inside(columns.nearest[i] + k - kReach));
   }
-  for (auto& row : spread_) row.resize(4 * spread_columns_.size());
+  for (auto& row : spread_) row.resize(kPlanes * spread_columns_.size());
 }
 
 const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
@@ -65,12 +66,17 @@ const float* JointBilateralRows::spread_out(std::int64_t coarse_row) {
     float* out = spread_[slot].data();
     for (std::size_t first = 0; first < spread_columns_.size(); first += plane_) {
       const std::int32_t* column = spread_columns_.data() + first;
-      for (int plane = 0; plane < 4; ++plane, out += plane_) {
-        const float* in = (plane == 0 ? coarse_.values : coarse_.guide + (plane - 1) * coarse_.height * coarse_.width) +
-                          coarse_row * coarse_.width;
-        const float scale = plane == 0 ? 1.0f : kColourScale;
-        for (std::int64_t i = 0; i < plane_; ++i) out[i] = in[column[i]] * scale;
+      const float* values = coarse_.values + coarse_row * coarse_.width;
+      const float* confidence = coarse_.confidence + coarse_row * coarse_.width;
+      for (std::int64_t i = 0; i < plane_; ++i) {
+        out[i] = values[column[i]] * confidence[column[i]];
+        out[plane_ + i] = confidence[column[i]];
       }
+      for (int c = 0; c < 3; ++c) {
+        const float* colours = coarse_.guide + (c * coarse_.height + coarse_row) * coarse_.width;
+        for (std::int64_t i = 0; i < plane_; ++i) out[(2 + c) * plane_ + i] = colours[column[i]] * kColourScale;
+      }
+      out += kPlanes * plane_;
     }
   }
   return spread_[slot].data();
@@ -93,8 +99,8 @@ void JointBilateralRows::operator()(std::int64_t row, const std::array<const flo
   fused_kernels().joint_bilateral_row(in);
 }
 
-void joint_bilateral_upsample(const float* x, const float* guide, const float* coarse_guide, Upsampling shape,
-                              float* out, ParallelFor parallel_for) {
+void joint_bilateral_upsample(const float* x, const float* confidence, const float* guide, const float* coarse_guide,
+                              Upsampling shape, float* out, ParallelFor parallel_for) {
   const CoarseNeighbours rows(shape.coarse_height, shape.height), columns(shape.coarse_width, shape.width);
   const std::int64_t width = shape.width, pixels = shape.height * width;
   const std::int64_t coarse_pixels = shape.coarse_height * shape.coarse_width;
@@ -103,7 +109,7 @@ void joint_bilateral_upsample(const float* x, const float* guide, const float* c
     while (begin < end) {
       const std::int64_t sample = begin / shape.height;
       const CoarseMap coarse{shape.coarse_height, shape.coarse_width, x + sample * coarse_pixels,
-                             coarse_guide + 3 * sample * coarse_pixels};
+                             confidence + sample * coarse_pixels, coarse_guide + 3 * sample * coarse_pixels};
       JointBilateralRows upsample(coarse, rows, columns);
       for (const std::int64_t stop = std::min(end, (sample + 1) * shape.height); begin < stop; ++begin) {
         const std::int64_t row = begin - sample * shape.height;

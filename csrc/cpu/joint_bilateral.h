@@ -18,10 +18,12 @@ struct CoarseNeighbours {
   std::array<std::vector<float>, JOINT_BILATERAL_WINDOW> weights;
 };
 
-// A measurement of one channel and the guide's colours at its pixels, planar: guide is 3 × height × width.
+// A measurement of one channel, how much each pixel of it counts (> 0), and the guide's colours at its pixels, planar:
+// guide is 3 × height × width.
 struct CoarseMap {
   std::int64_t height, width;
   const float* values;
+  const float* confidence;
   const float* guide;
 };
 

@@ -17,14 +17,14 @@ DEPTHSR_INLINE void joint_bilateral_pixels(const JointBilateralRow& row, std::in
     const float* coarse = row.coarse[k];
     V row_total{}, row_weights{};
     for (int l = 0; l < JOINT_BILATERAL_WINDOW; ++l, coarse += row.step) {
-      const V r = red - at(coarse + row.plane);
-      const V g = green - at(coarse + 2 * row.plane);
-      const V b = blue - at(coarse + 3 * row.plane);
+      const V r = red - at(coarse + 2 * row.plane);
+      const V g = green - at(coarse + 3 * row.plane);
+      const V b = blue - at(coarse + 4 * row.plane);
       const V alike = max(1.0f - r * r - g * g - b * b, V{});
       const V squared = alike * alike, fourth = squared * squared;
       const V weight = (fourth * fourth + row.floor) * at(row.column_weight[l]);
       row_total += weight * at(coarse);
-      row_weights += weight;
+      row_weights += weight * at(coarse + row.plane);
     }
     total += row_total * row.row_weight[k];
     weights += row_weights * row.row_weight[k];

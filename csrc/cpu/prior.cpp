@@ -16,6 +16,7 @@ constexpr float kRangeQuantile = 0.99f;
 constexpr float kAmbiguityOfDepth = 0.02f;
 constexpr float kAmbiguityOfRange = 0.002f;
 constexpr float kAmbiguityOfHole = 0.25f;
+constexpr float kConfidenceInHole = 0.003f;
 
 // Fewer fine rows than this are not worth waking a thread for.
 constexpr std::int64_t kRowGrain = 16;
@@ -234,8 +235,10 @@ Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, 
   const Picture picture{rgb_HW3, height, width};
   const std::vector<float> area = area_guide(picture, low_height, low_width, parallel_for);
   const std::vector<float> point = point_guide(picture, low_height, low_width);
-  const CoarseMap with_area{low_height, low_width, filled.values.data(), area.data()};
-  const CoarseMap with_point{low_height, low_width, filled.values.data(), point.data()};
+  std::vector<float> confidence(low_pixels);
+  for (std::int64_t i = 0; i < low_pixels; ++i) confidence[i] = valid[i] ? 1.0f : kConfidenceInHole;
+  const CoarseMap with_area{low_height, low_width, filled.values.data(), confidence.data(), area.data()};
+  const CoarseMap with_point{low_height, low_width, filled.values.data(), confidence.data(), point.data()};
   CoarseNeighbours rows(low_height, height), columns(low_width, width);
 
   const std::vector<Tap> column_taps = bilinear_taps(low_width, width), row_taps = bilinear_taps(low_height, height);

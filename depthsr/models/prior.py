@@ -32,6 +32,10 @@ AMBIGUITY_OF_RANGE = 0.002
 #: In holes the value is a guess: a correction of this share of the depth is natural there.
 AMBIGUITY_OF_HOLE = 0.25
 
+#: What a filled hole counts beside a measurement in joint bilateral upsampling: next to nothing, but something where a
+#: whole window is a hole.
+CONFIDENCE_IN_HOLE = 0.003
+
 
 class Prior(NamedTuple):
     """The depth measurement at the RGB's resolution, in units of `scale_m_B`.
@@ -124,7 +128,11 @@ def make_prior(
     low_size, size = tuple(x.shape[-2:]), tuple(rgb_B3HW.shape[-2:])
     planes = F.interpolate(torch.cat([x, ambiguity, 1 - hole], 1), size=size, mode="bilinear", align_corners=False)
     bilinear, ambiguity, valid = planes.split(1, 1)
-    guided = [joint_bilateral_upsample(x, rgb_B3HW, guide(rgb_B3HW, low_size)) for guide in (area_guide, point_guide)]
+    confidence = torch.where(valid_B1hw, 1.0, CONFIDENCE_IN_HOLE)
+    guided = [
+        joint_bilateral_upsample(x, confidence, rgb_B3HW, guide(rgb_B3HW, low_size))
+        for guide in (area_guide, point_guide)
+    ]
     log2_factor = 0.5 * math.log2(max(1.0, size[0] / low_size[0]) * max(1.0, size[1] / low_size[1]))
     condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
     return Prior(torch.cat([bilinear, *guided, neighbours(x, size)], 1), ambiguity, valid, condition_B2, scale_m_B)

@@ -107,17 +107,22 @@ def sobel_l1_loss(
     return compute(pred_B1HW, target_B1HW, valid_B1HW, l1_weight, gradient_weight)
 
 
-def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor) -> Tensor:
+def joint_bilateral_upsample(
+    x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor
+) -> Tensor:
     batch, _, *size = x_B1hw.shape if x_B1hw.dim() == 4 else (0, 0, 0, 0)
-    for name, tensor, channels in (("x", x_B1hw, 1), ("guide", guide_B3HW, 3), ("coarse guide", guide_B3hw, 3)):
+    tensors = (x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw)
+    names = ("x", "confidence", "guide", "coarse guide")
+    for name, tensor, channels in zip(names, tensors, (1, 1, 3, 3), strict=True):
         _check_image(name, tensor)
         if tensor.shape[:2] != (batch, channels):
             raise ValueError(f"{name} must be {batch}×{channels}×H×W, but has shape {tuple(tensor.shape)}")
         if 0 in tensor.shape[2:]:
             raise ValueError(f"{name} must have pixels, but has shape {tuple(tensor.shape)}")
-    if list(guide_B3hw.shape[2:]) != size:
-        raise ValueError(f"the coarse guide must have x's size {tuple(size)}, not {tuple(guide_B3hw.shape[2:])}")
-    return choose("joint_bilateral_upsample", x_B1hw, guide_B3HW, guide_B3hw)(x_B1hw, guide_B3HW, guide_B3hw)
+    for name, tensor in (("confidence", confidence_B1hw), ("coarse guide", guide_B3hw)):
+        if list(tensor.shape[2:]) != size:
+            raise ValueError(f"the {name} must have x's size {tuple(size)}, not {tuple(tensor.shape[2:])}")
+    return choose("joint_bilateral_upsample", *tensors)(*tensors)
 
 
 def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:

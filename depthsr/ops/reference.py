@@ -189,27 +189,32 @@ SIGMA_COLOUR = 20 / 255
 FLOOR = 1e-4
 
 
-def joint_bilateral_upsample(x_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor) -> Tensor:
+def joint_bilateral_upsample(
+    x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor
+) -> Tensor:
     """B×1×H×W: for each fine pixel a mean of the 7×7 coarse pixels around it (REACH), mostly of those of its colour.
 
-    Weight: exp(-distance² / 2σ_space²) · (max(0, 1 - |colour difference|² / 16σ_colour²)⁸ + FLOOR), the power being
-    near exp(-|colour difference|² / 2σ_colour²) and a third of its work. x: any unit; the guides: RGB in [0, 1], at the
-    resolution of the result and of x. The result has x's dtype. Kopf et al. 2007, "Joint Bilateral Upsampling".
+    Weight: confidence · exp(-distance² / 2σ_space²) · (max(0, 1 - |colour difference|² / 16σ_colour²)⁸ + FLOOR), the
+    power being near exp(-|colour difference|² / 2σ_colour²) and a third of its work. x: any unit; confidence: > 0, how
+    much each coarse pixel counts; the guides: RGB in [0, 1], at the resolution of the result and of x. The result has
+    x's dtype. Kopf et al. 2007, "Joint Bilateral Upsampling".
     """
-    dtype = _arithmetic_dtype(x_B1hw, guide_B3HW, guide_B3hw)
-    out_dtype = x_B1hw.dtype
-    x_B1hw, guide_B3HW, guide_B3hw = (tensor.to(dtype) for tensor in (x_B1hw, guide_B3HW, guide_B3hw))
+    tensors = (x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw)
+    dtype, out_dtype = _arithmetic_dtype(*tensors), x_B1hw.dtype
+    x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw = (tensor.to(dtype) for tensor in tensors)
     total = torch.zeros_like(guide_B3HW[:, :1])
     weights = torch.zeros_like(total)
     rows, row_weights = coarse_neighbours(x_B1hw.shape[2], guide_B3HW.shape[2], REACH, x_B1hw)
     columns, column_weights = coarse_neighbours(x_B1hw.shape[3], guide_B3HW.shape[3], REACH, x_B1hw)
     for row, row_weight_H in zip(rows, row_weights, strict=True):
-        x_rows, guide_rows = x_B1hw.index_select(2, row), guide_B3hw.index_select(2, row)
+        x_rows, confidence_rows, guide_rows = (
+            coarse.index_select(2, row) for coarse in (x_B1hw, confidence_B1hw, guide_B3hw)
+        )
         for column, column_weight_W in zip(columns, column_weights, strict=True):
             difference = guide_B3HW - guide_rows.index_select(3, column)
             distance = difference.square().sum(1, keepdim=True)
             weight = (1 - distance / (16 * SIGMA_COLOUR**2)).clamp(min=0) ** 8 + FLOOR
-            weight = weight * (row_weight_H[:, None] * column_weight_W)
+            weight = weight * (row_weight_H[:, None] * column_weight_W) * confidence_rows.index_select(3, column)
             total = total + weight * x_rows.index_select(3, column)
             weights = weights + weight
     return (total / weights).to(out_dtype)

@@ -40,7 +40,7 @@ SCHEMAS = {
         f"(Tensor grad, Tensor x, {_BLOCK_WEIGHTS}, float eps) -> "
         f"({', '.join(['Tensor'] * (1 + len(NAFBlockWeights._fields)))})"
     ),
-    "joint_bilateral_upsample": "(Tensor x, Tensor guide, Tensor coarse_guide) -> Tensor",
+    "joint_bilateral_upsample": "(Tensor x, Tensor confidence, Tensor guide, Tensor coarse_guide) -> Tensor",
 }
 
 for _name, _schema in SCHEMAS.items():
@@ -257,7 +257,7 @@ def naf_block_gradient(backward, ctx, grad):
 
 
 @torch.library.register_fake("depthsr::joint_bilateral_upsample")
-def _(x, guide, coarse_guide):
+def _(x, confidence, guide, coarse_guide):
     """Always contiguous: it has one channel."""
     return x.new_empty((x.shape[0], 1, *guide.shape[2:]))
 

@@ -173,9 +173,9 @@ void joint_bilateral_upsample(Run& run) {
       .width = given.integer("width"),
       .channels_last = given.integer("channels_last") != 0,
   };
-  depthsr::joint_bilateral_upsample(given.data<float>("x"), given.data<float>("guide"),
-                                    given.data<float>("coarse_guide"), shape, run.output<float>("out"),
-                                    run.parallel_for);
+  depthsr::joint_bilateral_upsample(given.data<float>("x"), given.data<float>("confidence"),
+                                    given.data<float>("guide"), given.data<float>("coarse_guide"), shape,
+                                    run.output<float>("out"), run.parallel_for);
 }
 
 void make_prior(Run& run) {

@@ -249,11 +249,12 @@ def joint_bilateral_upsample(
     """Expected in float32: which coarse pixel is the nearest is a matter of rounding."""
     r = Random(seed)
     x, coarse_guide = 1 + 4 * r.uniform(batch, 1, *low), r.uniform(batch, 3, *low)
+    confidence = torch.where(r.uniform(batch, 1, *low) > 0.3, 1.0, 0.003)
     guide = F.interpolate(coarse_guide, size=size) if batch else r.uniform(batch, 3, *size)
     guide = (guide + 0.1 * r.uniform(batch, 3, *size)).clamp(0, 1)
-    out = reference.joint_bilateral_upsample(x, guide, coarse_guide)
-    inputs = {"x": x, "guide": _laid_out(guide, channels_last), "coarse_guide": coarse_guide, "batch": batch}
-    inputs |= {"height": size[0], "width": size[1], "coarse_height": low[0], "coarse_width": low[1]}
+    out = reference.joint_bilateral_upsample(x, confidence, guide, coarse_guide)
+    inputs = {"x": x, "confidence": confidence, "guide": _laid_out(guide, channels_last), "coarse_guide": coarse_guide}
+    inputs |= {"batch": batch, "height": size[0], "width": size[1], "coarse_height": low[0], "coarse_width": low[1]}
     layout = " channels last" if channels_last else ""
     name = f"joint_bilateral_upsample {batch}x{size[0]}x{size[1]} from {low[0]}x{low[1]}{layout}"
     return Case("joint_bilateral_upsample", name, inputs | {"channels_last": int(channels_last)}, {"out": out.double()})

@@ -11,7 +11,7 @@ from depthsr.models.guided_upsample import area_guide, point_guide
 from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
 
 
-def by_the_formula(x_hw, guide_HW3, guide_hw3):
+def by_the_formula(x_hw, confidence_hw, guide_HW3, guide_hw3):
     (h, w), (height, width) = x_hw.shape, guide_HW3.shape[:2]
     out = np.zeros((height, width))
     for i in range(height):
@@ -23,7 +23,7 @@ def by_the_formula(x_hw, guide_HW3, guide_hw3):
                     coarse = int(np.clip(y, 0, h - 1)), int(np.clip(x, 0, w - 1))
                     colour = np.sum((guide_HW3[i, j] - guide_hw3[coarse]) ** 2)
                     weight = max(0, 1 - colour / (16 * SIGMA_COLOUR**2)) ** 8 + FLOOR
-                    weight *= np.exp(-((y - u) ** 2 + (x - v) ** 2) / (2 * SIGMA_SPACE**2))
+                    weight *= confidence_hw[coarse] * np.exp(-((y - u) ** 2 + (x - v) ** 2) / (2 * SIGMA_SPACE**2))
                     total, weights = total + weight * x_hw[coarse], weights + weight
             out[i, j] = total / weights
     return out
@@ -34,10 +34,11 @@ def by_the_formula(x_hw, guide_HW3, guide_hw3):
 )
 def test_is_the_formula(low_size, size):
     rng = np.random.default_rng(0)
-    x, guide, low_guide = rng.random(low_size), rng.random((*size, 3)), rng.random((*low_size, 3))
-    tensors = [torch.from_numpy(a).permute(2, 0, 1)[None] for a in (x[..., None], guide, low_guide)]
+    x, confidence, guide, low_guide = (rng.random(shape) for shape in (low_size, low_size, (*size, 3), (*low_size, 3)))
+    planes = (x[..., None], confidence[..., None], guide, low_guide)
+    tensors = [torch.from_numpy(plane).permute(2, 0, 1)[None] for plane in planes]
     result = joint_bilateral_upsample(*tensors)[0, 0]
-    np.testing.assert_allclose(result.numpy(), by_the_formula(x, guide, low_guide), rtol=1e-9)
+    np.testing.assert_allclose(result.numpy(), by_the_formula(x, confidence, guide, low_guide), rtol=1e-9)
 
 
 def test_an_edge_of_the_guide_is_an_edge_of_the_result():
@@ -45,8 +46,18 @@ def test_an_edge_of_the_guide_is_an_edge_of_the_result():
     guide = torch.zeros(1, 3, 16, 32)
     guide[..., 18:] = 1.0
     depth = torch.where(point_guide(guide, (4, 8))[:, :1] > 0.5, 50.0, 2.0)
-    result = joint_bilateral_upsample(depth, guide, point_guide(guide, (4, 8)))
+    result = joint_bilateral_upsample(depth, torch.ones_like(depth), guide, point_guide(guide, (4, 8)))
     torch.testing.assert_close(result, torch.where(guide[:, :1] > 0.5, 50.0, 2.0), rtol=0, atol=0.02)
+
+
+def test_what_counts_little_is_seen_only_where_nothing_else_is():
+    """A hole filled with nonsense, in the middle of depth 3 and of one colour, and a frame that is nothing but hole."""
+    depth, confidence = torch.full((2, 1, 9, 9), 3.0), torch.ones(2, 1, 9, 9)
+    depth[0, :, 3:6, 3:6], confidence[0, :, 3:6, 3:6] = 1000.0, 1e-6
+    confidence[1] = 1e-6
+    guide = torch.full((2, 3, 36, 36), 0.4)
+    result = joint_bilateral_upsample(depth, confidence, guide, point_guide(guide, (9, 9)))
+    torch.testing.assert_close(result, torch.full_like(result, 3.0), rtol=0.02, atol=0)
 
 
 def test_guides():

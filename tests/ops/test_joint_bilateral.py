@@ -25,13 +25,15 @@ SIZES = [
 
 
 def frame(low: tuple[int, int], size: tuple[int, int], dtype=torch.float32, layout="contiguous") -> list[Tensor]:
-    """Two depth maps of 1 to 5, their guides of a few colours and some noise, and the guides' colours at low size."""
+    """Two depth maps of 1 to 5 with what each pixel counts, their guides of a few colours and some noise, and the guides'
+    colours at low size."""
     generator = torch.Generator().manual_seed(0)
     x = 1 + 4 * torch.rand(2, 1, *low, generator=generator)
+    confidence = torch.where(torch.rand(2, 1, *low, generator=generator) > 0.3, 1.0, 0.003)
     coarse_guide = (3 * torch.rand(2, 3, *low, generator=generator)).round() / 3
     nearest = torch.nn.functional.interpolate(coarse_guide, size=size)
     guide = (nearest + 0.1 * torch.rand(2, 3, *size, generator=generator)).clamp(0, 1)
-    return [_laid_out(tensor.to(dtype), layout) for tensor in (x, guide, coarse_guide)]
+    return [_laid_out(tensor.to(dtype), layout) for tensor in (x, confidence, guide, coarse_guide)]
 
 
 def _laid_out(tensor: Tensor, layout: str) -> Tensor:
@@ -62,8 +64,8 @@ class TestNative:
         close(out, reference.joint_bilateral_upsample(*tensors))
 
     def test_types_may_differ(self, close):
-        x, guide, coarse_guide = frame((5, 6), (21, 19))
-        mixed = x.half(), guide, coarse_guide.bfloat16()
+        x, confidence, guide, coarse_guide = frame((5, 6), (21, 19))
+        mixed = x.half(), confidence, guide, coarse_guide.bfloat16()
         with ops.backend("native"):
             out = ops.joint_bilateral_upsample(*mixed)
         close(out, reference.joint_bilateral_upsample(*(tensor.double() for tensor in mixed)))
@@ -88,34 +90,36 @@ class TestNative:
         torch.library.opcheck(op, frame((5, 4), (11, 9), layout=layout))
 
     def test_the_op_itself_has_no_gradient(self):
-        x, guide, coarse_guide = frame((5, 4), (11, 9))
-        out = torch.ops.depthsr.joint_bilateral_upsample(x.requires_grad_(), guide, coarse_guide)
+        x, *others = frame((5, 4), (11, 9))
+        out = torch.ops.depthsr.joint_bilateral_upsample(x.requires_grad_(), *others)
         with pytest.raises(NotImplementedError, match="has no gradient"):
             out.sum().backward()
 
     def test_auto_takes_the_reference_where_a_gradient_is_wanted(self):
-        x, guide, coarse_guide = frame((5, 4), (11, 9))
+        tensors = frame((5, 4), (11, 9))
         op = "joint_bilateral_upsample"
         with ops.backend("auto"):
-            assert choice.choose(op, x, guide, coarse_guide) is torch.ops.depthsr.joint_bilateral_upsample.default
-            guide.requires_grad_()
-            assert choice.choose(op, x, guide, coarse_guide) is reference.joint_bilateral_upsample
+            assert choice.choose(op, *tensors) is torch.ops.depthsr.joint_bilateral_upsample.default
+            tensors[2].requires_grad_()
+            assert choice.choose(op, *tensors) is reference.joint_bilateral_upsample
             with torch.no_grad():
-                assert choice.choose(op, x, guide, coarse_guide) is torch.ops.depthsr.joint_bilateral_upsample.default
+                assert choice.choose(op, *tensors) is torch.ops.depthsr.joint_bilateral_upsample.default
         with ops.backend("native"), pytest.raises(RuntimeError, match="has no gradient"):
-            ops.joint_bilateral_upsample(x, guide, coarse_guide)
+            ops.joint_bilateral_upsample(*tensors)
 
     def test_rejects_what_the_public_function_would(self):
         op = torch.ops.depthsr.joint_bilateral_upsample
-        x, guide, coarse_guide = frame((5, 4), (11, 9))
+        x, confidence, guide, coarse_guide = frame((5, 4), (11, 9))
         for tensors in (
-            (x[0], guide, coarse_guide),
-            (x, guide[:1], coarse_guide),
-            (x, guide[:, :2], coarse_guide),
-            (x, guide, coarse_guide[..., 1:]),
-            (x, guide[..., :0], coarse_guide),
-            (x[..., :0], guide, coarse_guide[..., :0]),
-            (x.double(), guide, coarse_guide),
+            (x[0], confidence, guide, coarse_guide),
+            (x, confidence[:1], guide, coarse_guide),
+            (x, confidence[..., 1:], guide, coarse_guide),
+            (x, confidence, guide[:1], coarse_guide),
+            (x, confidence, guide[:, :2], coarse_guide),
+            (x, confidence, guide, coarse_guide[..., 1:]),
+            (x, confidence, guide[..., :0], coarse_guide),
+            (x[..., :0], confidence[..., :0], guide, coarse_guide[..., :0]),
+            (x.double(), confidence, guide, coarse_guide),
         ):
             with pytest.raises(RuntimeError, match="depthsr: "):
                 op(*tensors)
@@ -141,8 +145,8 @@ def test_compiles_whole(name, request, close):
 
 def test_exports_to_torchs_own_operators(native):
     class Upsample(torch.nn.Module):
-        def forward(self, x, guide, coarse_guide):
-            return ops.joint_bilateral_upsample(x, guide, coarse_guide)
+        def forward(self, x, confidence, guide, coarse_guide):
+            return ops.joint_bilateral_upsample(x, confidence, guide, coarse_guide)
 
     tensors = frame((6, 8), (48, 65))
     with ops.backend("native"):
@@ -154,13 +158,15 @@ def test_exports_to_torchs_own_operators(native):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x, guide, low: (x[0], guide, low), "x must be B×C×H×W, but has shape"),
-        (lambda x, guide, low: (guide, guide, low), "x must be 2×1×H×W, but has shape"),
-        (lambda x, guide, low: (x, guide[:1], low), "^guide must be 2×3×H×W"),
-        (lambda x, guide, low: (x, guide, low[:, :1]), "coarse guide must be 2×3×H×W"),
-        (lambda x, guide, low: (x, guide.byte(), low), r"guide must be of a floating-point type, but is torch\.uint8"),
-        (lambda x, guide, low: (x, guide, low[..., 1:]), r"the coarse guide must have x's size \(5, 4\), not \(5, 3\)"),
-        (lambda x, guide, low: (x, guide[..., :0], low), "guide must have pixels"),
+        (lambda x, sure, guide, low: (x[0], sure, guide, low), "x must be B×C×H×W, but has shape"),
+        (lambda x, sure, guide, low: (guide, sure, guide, low), "x must be 2×1×H×W, but has shape"),
+        (lambda x, sure, guide, low: (x, sure, guide[:1], low), "^guide must be 2×3×H×W"),
+        (lambda x, sure, guide, low: (x, sure, guide, low[:, :1]), "coarse guide must be 2×3×H×W"),
+        (lambda x, sure, guide, low: (x, sure, guide.byte(), low), r"guide must be of a floating-point type, but is torch\.uint8"),
+        (lambda x, sure, guide, low: (x, guide, guide, low), "confidence must be 2×1×H×W"),
+        (lambda x, sure, guide, low: (x, sure[..., 1:], guide, low), r"the confidence must have x's size \(5, 4\)"),
+        (lambda x, sure, guide, low: (x, sure, guide, low[..., 1:]), r"the coarse guide must have x's size \(5, 4\)"),
+        (lambda x, sure, guide, low: (x, sure, guide[..., :0], low), "guide must have pixels"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

@@ -126,7 +126,8 @@ void naf_block_backward(const BFloat16* grad_out, const BFloat16* x, const NafBl
                         Image image, BFloat16* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for);
 
 // Sizes of joint bilateral upsampling, none but the batch 0. The guide has 3 × height × width per sample, or
-// height × width × 3 when channels_last; the coarse guide 3 × coarse_height × coarse_width.
+// height × width × 3 when channels_last; the coarse guide 3 × coarse_height × coarse_width; x and confidence one value a
+// coarse pixel.
 struct Upsampling {
   std::int64_t batch;
   std::int64_t coarse_height, coarse_width;
@@ -134,7 +135,7 @@ struct Upsampling {
   bool channels_last;
 };
 
-void joint_bilateral_upsample(const float* x, const float* guide, const float* coarse_guide, Upsampling shape,
-                              float* out, ParallelFor parallel_for);
+void joint_bilateral_upsample(const float* x, const float* confidence, const float* guide, const float* coarse_guide,
+                              Upsampling shape, float* out, ParallelFor parallel_for);
 
 }  // namespace depthsr

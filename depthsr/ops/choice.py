@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -66,12 +67,6 @@ def _why_no_native_naf_block(x_BCHW: Tensor, *weights: Tensor) -> str | None:
     return None if channels % 8 == 0 else f"the native naf_block takes a multiple of 8 channels, not {channels}"
 
 
-def _why_no_native_joint_bilateral(*tensors: Tensor) -> str | None:
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return "the native joint_bilateral_upsample has no gradient, and one of its inputs requires it"
-    return None
-
-
 NATIVE = Implementation(
     name="native",
     device="cpu",
@@ -84,7 +79,10 @@ NATIVE = Implementation(
         "naf_block": registration.naf_block,
     },
     broken=why_no_module("_C_cpu"),
-    limits={"naf_block": _why_no_native_naf_block, "joint_bilateral_upsample": _why_no_native_joint_bilateral},
+    limits={
+        "naf_block": _why_no_native_naf_block,
+        "joint_bilateral_upsample": partial(registration.why_no_joint_bilateral_gradient, "native"),
+    },
 )
 
 
@@ -104,7 +102,7 @@ def _triton() -> Implementation:
     if broken is None:
         from depthsr.ops import triton_ops
 
-        ops = ("layer_norm_2d", "simple_gate", "gated_depthwise", "naf_block")
+        ops = ("layer_norm_2d", "simple_gate", "gated_depthwise", "naf_block", "joint_bilateral_upsample")
         functions, limits = {op: getattr(triton_ops, op) for op in ops}, triton_ops.LIMITS
     return Implementation(
         name="triton",

@@ -265,9 +265,16 @@ def _(x, confidence, guide, coarse_guide):
 def no_joint_bilateral_gradient(ctx, grad):
     """It prepares a network's input, of which nobody asks a gradient; `choice` takes the reference where one does."""
     raise NotImplementedError(
-        "torch.ops.depthsr.joint_bilateral_upsample has no gradient; "
+        "this kernel of joint_bilateral_upsample has no gradient; "
         "depthsr.ops.joint_bilateral_upsample has, by the reference implementation."
     )
+
+
+def why_no_joint_bilateral_gradient(implementation: str, *tensors: Tensor) -> str | None:
+    """Why the kernel called `implementation` may not be used on these tensors."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return f"the {implementation} joint_bilateral_upsample has no gradient, and one of its inputs requires it"
+    return None
 
 
 torch.library.register_autograd("depthsr::joint_bilateral_upsample", no_joint_bilateral_gradient)

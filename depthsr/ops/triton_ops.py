@@ -14,6 +14,7 @@ from torch.library import triton_op
 
 from depthsr.kernels import feed_forward as feed_forward_kernels
 from depthsr.kernels import gated_depthwise as gated_depthwise_kernels
+from depthsr.kernels import joint_bilateral_upsample as joint_bilateral_kernels
 from depthsr.kernels import layer_norm_2d as layer_norm_2d_kernels
 from depthsr.kernels import naf_block as naf_block_kernels
 from depthsr.kernels import scaled_conv1x1 as scaled_conv1x1_kernels
@@ -179,7 +180,22 @@ def _why_not(op: str, x: Tensor, channels: int) -> str | None:
 LIMITS = {
     "naf_block": lambda x_BCHW, *_: _why_not("naf_block", x_BCHW, x_BCHW.shape[1]),
     "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
+    "joint_bilateral_upsample": partial(registration.why_no_joint_bilateral_gradient, "triton"),
 }
+
+
+# --- joint_bilateral_upsample ----------------------------------------------------------------------------------
+
+
+@triton_op("depthsr::joint_bilateral_upsample_triton", mutates_args={})
+def joint_bilateral_upsample(x: Tensor, confidence: Tensor, guide: Tensor, coarse_guide: Tensor) -> Tensor:
+    return joint_bilateral_kernels.joint_bilateral_upsample(
+        x.contiguous(), confidence.contiguous(), guide.contiguous(memory_format=layout_of(guide)),
+        coarse_guide.contiguous(),
+    )  # fmt: skip
+
+
+joint_bilateral_upsample.register_autograd(registration.no_joint_bilateral_gradient)
 
 
 # --- feed_forward ----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from torch import Tensor
 
 triton = pytest.importorskip("triton", reason="triton exists for Linux only")
 
-_TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
+_TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int32: "*i32"}
 _OPTIONS = ("num_warps", "num_stages")
 
 
@@ -115,7 +115,14 @@ def resources_of(launch: Launch, architecture: int) -> Resources:
 
 def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[], object]]:
     """Forward and backward of all kernels, on meta tensors."""
-    from depthsr.kernels import feed_forward, layer_norm_2d, naf_block, scaled_conv1x1, simple_gate
+    from depthsr.kernels import (
+        feed_forward,
+        joint_bilateral_upsample,
+        layer_norm_2d,
+        naf_block,
+        scaled_conv1x1,
+        simple_gate,
+    )
     from depthsr.kernels.parameters import NAFBlockParameters
 
     def image(count: int) -> Tensor:
@@ -141,6 +148,9 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: layer_norm_2d.layer_norm_2d_backward(x, x, vector(c), 1e-6),
         lambda: simple_gate.simple_gate(image(2 * c)),
         lambda: simple_gate.simple_gate_backward(x, image(2 * c)),
+        lambda: joint_bilateral_upsample.joint_bilateral_upsample(
+            vector(2, 1, 8, 8).to(dtype), vector(2, 1, 8, 8), image(3), vector(2, 3, 8, 8).to(dtype)
+        ),
     ]
 
 

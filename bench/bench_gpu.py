@@ -38,14 +38,17 @@ FLOORS: dict[str, tuple[float, float, float, float]] = {
     "adain_statistics": (2, 6, 8, 16),  # of both inputs
     "adain": (4, 11, 10, 24),  # the content is read twice: its statistics have to be known first
     "sobel_l1_loss": (2, 3, 30, 60),
+    "joint_bilateral_upsample": (4 + 5 / 64, math.nan, 49 * 17, math.nan),  # of its result; no kernel has its gradient
 }
 #: A block in two passes forward (see roofline.py); of the backward pass no floor is claimed.
 BLOCK_PASSES = 5
 
+#: Ops on depth maps, of one channel and in float32, and how many maps they are timed on.
+OF_DEPTH = {"sobel_l1_loss": 8, "joint_bilateral_upsample": 1}
 SHAPES = [(1, 16, 480, 640), (1, 64, 480, 640), (1, 16, 1080, 1920)]
 CASES = [
-    *((op, shape, torch.float16) for op in FLOORS if op != "sobel_l1_loss" for shape in SHAPES),
-    *(("sobel_l1_loss", (8, 1, height, width), torch.float32) for height, width in ((480, 640), (1080, 1920))),
+    *((op, shape, torch.float16) for op in FLOORS if op not in OF_DEPTH for shape in SHAPES),
+    *((op, (batch, 1, *size), torch.float32) for op, batch in OF_DEPTH.items() for size in ((480, 640), (1080, 1920))),
     *(("naf_block", (1, channels, 480, 640), torch.float16) for channels in (16, 32, 64, 128)),
     ("naf_block", (1, 16, 1080, 1920), torch.float16),
 ]
@@ -103,6 +106,11 @@ def arguments_of(
             return [image(), image().detach()], 2
         case "adain" | "adain_statistics":
             return [image(), image()], 2
+        case "joint_bilateral_upsample":
+            guide = torch.rand(batch, 3, height, width, device=device, dtype=dtype)
+            low = (batch, 1, height // 8, width // 8)
+            coarse = [torch.rand(*sizes, device=device, dtype=dtype) for sizes in (low, low, (batch, 3, *low[2:]))]
+            return [coarse[0], coarse[1] + 0.1, guide, coarse[2]], 4
         case _:
             raise ValueError(f"no arguments are known for {op}")
 
@@ -203,6 +211,8 @@ def implementation_of(name: str, op: str) -> Callable[..., tuple[Tensor, ...]]:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("implementation", "op", "shape", "dtype"), TESTS, ids=str)
 def test_op(benchmark, implementation, op, shape, dtype, direction, copy_bytes_s, operations_s, collected):
+    if op == "joint_bilateral_upsample" and direction != FORWARD:
+        pytest.skip(f"{op} prepares a network's input: nobody asks its gradient")
     torch.manual_seed(0)
     work = work_of(op, shape, dtype, direction)
     compute = implementation_of(implementation, op)

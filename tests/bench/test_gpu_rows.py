@@ -61,11 +61,12 @@ def test_the_operations_of_a_block_are_those_that_torch_counts():
 @pytest.mark.parametrize("op", [*bench_gpu.FLOORS, "naf_block"])
 def test_every_case_can_be_computed_with_its_gradient(op):
     """By the reference on the CPU; and floors of bytes are at least the inputs and results."""
-    shape = (1, 1 if op == "sobel_l1_loss" else 4, 5, 6)
+    shape = (1, 1, 16, 24) if op in bench_gpu.OF_DEPTH else (1, 4, 5, 6)
     tensors, images = bench_gpu.arguments_of(op, shape, torch.float32, "cpu")
     compute = bench_gpu.implementation_of("eager", op)
-    gradients = bench_gpu.call_of(compute, tensors, bench_gpu.WITH_GRADIENT)()
-    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
+    if op != "joint_bilateral_upsample":  # timed forward only
+        gradients = bench_gpu.call_of(compute, tensors, bench_gpu.WITH_GRADIENT)()
+        assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
     results = bench_gpu.call_of(compute, tensors, bench_gpu.FORWARD)()
     assert not any(result.requires_grad for result in results)
     touched = 4 * (sum(t.numel() for t in tensors[:images]) + sum(r.numel() for r in results if r.dim() == 4))

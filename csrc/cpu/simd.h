@@ -147,7 +147,6 @@ DEPTHSR_INLINE V log(V x) {
   return m + (p * m * square - 0.5f * square - n * 2.12194440e-4f) + n * 0.693359375f;
 }
 
-
 // Numbers 0 … COUNT - 1 as template arguments: std::integer_sequence, which may not be used here.
 template <int... LANE>
 struct Numbers {};

@@ -1,10 +1,13 @@
 """joint_bilateral_upsample in Triton: what it computes is specified by depthsr/ops/reference.py.
 
-A program computes a run of one fine row. The reference's own tables say which coarse pixels each fine one looks at and
-how much by their distance: halfway between two coarse pixels the last bit of a position decides which is the nearest.
+A program computes a run of one fine row. Tables say which coarse pixels each fine row and column looks at and how much
+they count by their distance. They are the reference's: halfway between two coarse pixels the last bit of a position
+decides which is the nearest.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import triton
@@ -12,19 +15,23 @@ import triton.language as tl
 from torch import Tensor
 
 from depthsr.kernels.launch import launcher
-from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, coarse_neighbours
 
 #: Pixels a program computes: one a thread with 4 warps, as each holds a dozen values through 49 steps. Not measured.
 BLOCK = 128
 
-WINDOW = 2 * REACH + 1
+
+class Neighbours(NamedTuple):
+    """Along one axis: WINDOW × fine pixels."""
+
+    indices: Tensor  # int32, of coarse pixels
+    weights: Tensor  # float32
 
 
 @triton.jit
 def _forward(x_ptr, confidence_ptr, guide_ptr, coarse_guide_ptr, rows_ptr, row_weights_ptr, columns_ptr,
              column_weights_ptr, out_ptr, height, width, coarse_height, coarse_width, channel_stride, pixel_stride,
              colour_scale, floor, WINDOW: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """rows, columns: WINDOW × height and width, indices of coarse pixels; the weights likewise."""
+    """rows, columns: `Neighbours` of height and width fine pixels."""
     row, sample = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     exists = column < width
@@ -57,19 +64,17 @@ def _forward(x_ptr, confidence_ptr, guide_ptr, coarse_guide_ptr, rows_ptr, row_w
 
 
 def joint_bilateral_upsample(
-    x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor
-) -> Tensor:
-    """The maps and the coarse guide contiguous, the guide dense in one of the two layouts. The result is contiguous."""
+    x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor, rows: Neighbours,
+    columns: Neighbours, sigma_colour: float, floor: float,
+) -> Tensor:  # fmt: skip
+    """All contiguous, or the guide dense in channels_last. The result is contiguous."""
     batch, _, height, width = guide_B3HW.shape
     coarse_height, coarse_width = x_B1hw.shape[2:]
-    like = torch.empty((), device=x_B1hw.device)  # positions in float32, whatever the maps are stored in
-    rows, row_weights = coarse_neighbours(coarse_height, height, REACH, like)
-    columns, column_weights = coarse_neighbours(coarse_width, width, REACH, like)
     planar = guide_B3HW.is_contiguous()
     out = torch.empty((batch, 1, height, width), dtype=x_B1hw.dtype, device=x_B1hw.device)
     launcher(_forward)[(triton.cdiv(width, BLOCK), height, batch)](
-        x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw, torch.stack(rows).int(), torch.stack(row_weights),
-        torch.stack(columns).int(), torch.stack(column_weights), out, height, width, coarse_height, coarse_width,
-        height * width if planar else 1, 1 if planar else 3, 0.25 / SIGMA_COLOUR, FLOOR, WINDOW=WINDOW, BLOCK=BLOCK,
+        x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw, *rows, *columns, out, height, width, coarse_height,
+        coarse_width, height * width if planar else 1, 1 if planar else 3, 0.25 / sigma_colour, floor,
+        WINDOW=len(rows.indices), BLOCK=BLOCK,
     )  # fmt: skip
     return out

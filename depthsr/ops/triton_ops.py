@@ -23,7 +23,7 @@ from depthsr.kernels.block_sizes import MAX_CHANNELS
 from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
 from depthsr.ops.fold import fold_naf_block
-from depthsr.ops.reference import NAFBlockWeights
+from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, NAFBlockWeights, coarse_neighbours
 from depthsr.ops.registration import layout_of
 
 
@@ -187,11 +187,18 @@ LIMITS = {
 # --- joint_bilateral_upsample ----------------------------------------------------------------------------------
 
 
+def _neighbours(coarse: int, fine: int, device: torch.device) -> joint_bilateral_kernels.Neighbours:
+    like = torch.empty((), device=device)  # positions in float32, whatever the maps are stored in
+    indices, weights = coarse_neighbours(coarse, fine, REACH, like)
+    return joint_bilateral_kernels.Neighbours(torch.stack(indices).int(), torch.stack(weights))
+
+
 @triton_op("depthsr::joint_bilateral_upsample_triton", mutates_args={})
 def joint_bilateral_upsample(x: Tensor, confidence: Tensor, guide: Tensor, coarse_guide: Tensor) -> Tensor:
     return joint_bilateral_kernels.joint_bilateral_upsample(
         x.contiguous(), confidence.contiguous(), guide.contiguous(memory_format=layout_of(guide)),
-        coarse_guide.contiguous(),
+        coarse_guide.contiguous(), _neighbours(x.shape[2], guide.shape[2], x.device),
+        _neighbours(x.shape[3], guide.shape[3], x.device), SIGMA_COLOUR, FLOOR,
     )  # fmt: skip
 
 

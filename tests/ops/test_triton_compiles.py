@@ -138,6 +138,8 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         vector(c, c).to(dtype), vector(c), vector(2 * c, c).to(dtype), vector(2 * c), vector(c, c).to(dtype), vector(c),
     )  # fmt: skip
     frame = vector(2, c)
+    map_of_8 = vector(2, 1, 8, 8).to(dtype)
+    near = joint_bilateral_upsample.Neighbours(vector(7, 64).int(), vector(7, 64))
     return [
         lambda: naf_block.naf_block(x, p, 1e-6),
         lambda: naf_block.naf_block_backward(x, x, x, frame, p, 1e-6),
@@ -149,7 +151,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: simple_gate.simple_gate(image(2 * c)),
         lambda: simple_gate.simple_gate_backward(x, image(2 * c)),
         lambda: joint_bilateral_upsample.joint_bilateral_upsample(
-            vector(2, 1, 8, 8).to(dtype), vector(2, 1, 8, 8), image(3), vector(2, 3, 8, 8).to(dtype)
+            map_of_8, map_of_8.float(), image(3), vector(2, 3, 8, 8).to(dtype), near, near, 0.1, 1e-4
         ),
     ]
 

@@ -84,8 +84,7 @@ DEPTHSR_INLINE void make_planar(const T* pixels, std::int64_t count, std::int64_
 
 // What the full-resolution part reads and writes, of one fine row: even columns, then odd ones, `half` floats each.
 struct FineRow {
-  const float* candidates[CANDIDATES];
-  float* upsampled[UPSAMPLINGS];
+  float* candidates[CANDIDATES];
   float* ambiguity;
   float* depth;
   float* error;
@@ -100,7 +99,7 @@ constexpr int FINE_PLANES = UPSAMPLINGS + 3 + 9;
 DEPTHSR_INLINE FineRow lay_out_fine_row(std::int64_t half, float* memory) {
   const auto plane = [&](int i) { return memory + i * 2 * half; };
   FineRow row{};
-  for (int i = 0; i < UPSAMPLINGS; ++i) row.candidates[i] = row.upsampled[i] = plane(i);
+  for (int i = 0; i < UPSAMPLINGS; ++i) row.candidates[i] = plane(i);
   row.ambiguity = plane(UPSAMPLINGS);
   row.depth = plane(UPSAMPLINGS + 1);
   row.error = plane(UPSAMPLINGS + 2);
@@ -138,7 +137,7 @@ DEPTHSR_INLINE void spread_coarse_row(const float* from, std::int64_t low_width,
 DEPTHSR_INLINE void read_fine_row(const UNetInput& in, std::int64_t y, const std::int32_t* nearest_columns,
                                   std::int64_t half, FineRow& row) {
   for (int i = 0; i < UPSAMPLINGS; ++i)
-    split_columns(in.upsampled + (i * in.height + y) * in.width, in.width, half, row.upsampled[i]);
+    split_columns(in.upsampled + (i * in.height + y) * in.width, in.width, half, row.candidates[i]);
   split_columns(in.ambiguity + y * in.width, in.width, half, row.ambiguity);
   for (int down = 0; down < 3; ++down) {
     const std::int64_t coarse_row = min(max(in.nearest_row[y] + down - 1, 0), in.low_height - 1);
@@ -195,9 +194,9 @@ void head(const T* x, const UNetInput& in, const PackedConv<>& conv, std::int64_
     float* planes = outputs + HEAD_BLOCKS * HEAD_ROWS * PANEL;
     auto* nearest_columns = reinterpret_cast<std::int32_t*>(planes + 2 * FINE_PLANES * 2 * half);
     split_columns(in.nearest_column, in.width, half, nearest_columns);
+    FineRow fine[2] = {lay_out_fine_row(half, planes), lay_out_fine_row(half, planes + FINE_PLANES * 2 * half)};
     for (std::int64_t band = begin; band < end; ++band) {
       const std::int64_t first = band * BAND, last = min(first + BAND, height);
-      FineRow fine[2] = {lay_out_fine_row(half, planes), lay_out_fine_row(half, planes + FINE_PLANES * 2 * half)};
       for (std::int64_t y = first; y < last && 2 * y < in.height; ++y) {
         make_planar(x + y * width * channels, width, channels, half, planar);
         const std::int64_t fine_rows = min(2, in.height - 2 * y);

@@ -173,10 +173,19 @@ def test_exports_to_torchs_own_operators(native):
         (lambda x, sure, guide, low: (guide, sure, guide, low), "x must be 2×1×H×W, but has shape"),
         (lambda x, sure, guide, low: (x, sure, guide[:1], low), "^guide must be 2×3×H×W"),
         (lambda x, sure, guide, low: (x, sure, guide, low[:, :1]), "coarse guide must be 2×3×H×W"),
-        (lambda x, sure, guide, low: (x, sure, guide.byte(), low), r"guide must be of a floating-point type"),
+        (
+            lambda x, sure, guide, low: (x, sure, guide.byte(), low),
+            r"guide must be of a floating-point type, but is torch\.uint8",
+        ),
         (lambda x, sure, guide, low: (x, guide, guide, low), "confidence must be 2×1×H×W"),
-        (lambda x, sure, guide, low: (x, sure[..., 1:], guide, low), r"the confidence must have x's size \(5, 4\)"),
-        (lambda x, sure, guide, low: (x, sure, guide, low[..., 1:]), r"the coarse guide must have x's size \(5, 4\)"),
+        (
+            lambda x, sure, guide, low: (x, sure[..., 1:], guide, low),
+            r"the confidence must have x's size \(5, 4\), not \(5, 3\)",
+        ),
+        (
+            lambda x, sure, guide, low: (x, sure, guide, low[..., 1:]),
+            r"the coarse guide must have x's size \(5, 4\), not \(5, 3\)",
+        ),
         (lambda x, sure, guide, low: (x, sure, guide[..., :0], low), "guide must have pixels"),
     ],
 )

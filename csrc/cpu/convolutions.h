@@ -88,25 +88,29 @@ template <typename T, typename O>
 void up(const T* x, const PackedConv<O>& conv, std::int64_t height, std::int64_t width, T* skip,
         ParallelFor parallel_for) {
   const std::int64_t outputs = conv.outputs;
+  constexpr std::int64_t PART = 8;  // outputs are a multiple of it, so it lies in one sub-pixel; 16 may lie in two
+  constexpr std::int64_t PIECE = LANES < PART ? LANES : PART;
   parallel_for(height, 1, [&](std::int64_t begin, std::int64_t end) {
     float* memory = scratch(Scratch::RANGE, width * conv.inputs + LANES);
     for (std::int64_t y = begin; y < end; ++y) {
       const O* pixels = as_operands<O>(x + y * width * conv.inputs, width * conv.inputs, memory);
-      for (std::int64_t column = 0; column < 4 * outputs; column += PANEL)
+      for (std::int64_t column = 0; column < 4 * outputs; column += PANEL) {
+        T* parts[PANEL / PART] = {};  // where they go for the row's first pixel
+        for (std::int64_t i = 0; i < PANEL / PART && column + i * PART < 4 * outputs; ++i) {
+          const std::int64_t sub = (column + i * PART) / outputs, c = (column + i * PART) % outputs;
+          parts[i] = skip + ((2 * y + sub / 2) * 2 * width + sub % 2) * outputs + c;
+        }
         gemm(Rows<1, O>{{pixels}, conv.inputs, conv.inputs}, width, conv.weights + column * conv.inputs, 0,
              [&](std::int64_t m, const V* sums) {
-               // Outputs are a multiple of 8, so a run of 8 lies in one sub-pixel; a vector of 16 may lie in two.
                float values[PANEL];
                for (int v = 0; v < PANEL_VECTORS; ++v) store(values + v * LANES, sums[v]);
-               for (std::int64_t part = 0; part < PANEL && column + part < 4 * outputs; part += 8) {
-                 const std::int64_t sub = (column + part) / outputs, c = (column + part) % outputs;
-                 T* to = skip + ((2 * y + sub / 2) * 2 * width + 2 * m + sub % 2) * outputs + c;
-                 for (std::int64_t i = 0; i < 8; i += min(LANES, 8)) {
-                   const std::int64_t lanes = min(LANES, 8);
-                   store(to + i, load(to + i, lanes) + load(values + part + i, lanes), lanes);
-                 }
+               for (std::int64_t i = 0; i < PANEL / PART && parts[i]; ++i) {
+                 T* to = parts[i] + 2 * m * outputs;
+                 for (std::int64_t at = 0; at < PART; at += PIECE)
+                   store(to + at, load(to + at, PIECE) + load(values + i * PART + at, PIECE), PIECE);
                }
              });
+      }
     }
   });
 }

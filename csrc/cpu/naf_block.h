@@ -77,9 +77,9 @@ DEPTHSR_INLINE Tiles tiles_of(Image image) {
 }
 
 // One row of conv1(norm1(x)) for columns first..last-1, zero outside of the frame, 2 · stride floats a pixel.
-template <typename T, typename O>
-DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock<O>& block, float eps, Image image, std::int64_t row,
-                                 std::int64_t first, std::int64_t last, O* normalised, float* out) {
+template <typename T, typename O, typename Block>
+DEPTHSR_INLINE void expanded_row(const T* x, const Block& block, float eps, Image image, std::int64_t row, std::int64_t first,
+                                 std::int64_t last, O* normalised, float* out) {
   const std::int64_t pixel = 2 * block.stride;
   const std::int64_t begin = max(first, 0), end = min(last, image.width);
   if (row < 0 || row >= image.height) {
@@ -88,13 +88,13 @@ DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock<O>& block, flo
   }
   if (begin > first) std::memset(out, 0, (begin - first) * pixel * sizeof(float));
   if (end < last) std::memset(out + (end - first) * pixel, 0, (last - end) * pixel * sizeof(float));
-  const T* pixels = x + (row * image.width + begin) * image.channels;
-  normalise(pixels, end - begin, image.channels, eps, normalised, block.stride);
+  const T* pixels = x + (row * image.width + begin) * block.channels;
+  normalise(pixels, end - begin, block.channels, eps, normalised, block.stride);
   float* expanded = out + (begin - first) * pixel;
-  const Rows<1, O> rows{{normalised}, block.stride, image.channels};
+  const Rows<1, O> rows{{normalised}, block.stride, block.channels};
   for (std::int64_t column = 0; column < pixel; column += PANEL) {
     const float* bias = block.expand_bias + column;
-    gemm(rows, end - begin, block.expand + column * image.channels, 0, [&](std::int64_t m, const V* sums) {
+    gemm(rows, end - begin, block.expand + column * block.channels, 0, [&](std::int64_t m, const V* sums) {
       for (int v = 0; v < PANEL_VECTORS; ++v)
         store(expanded + m * pixel + column + v * LANES, sums[v] + load(bias + v * LANES));
     });
@@ -102,8 +102,8 @@ DEPTHSR_INLINE void expanded_row(const T* x, const PackedNafBlock<O>& block, flo
 }
 
 // Gate of the depthwise 3×3 of one row: rows[0..2] start one column left of the first result. Adds to the sums of y.
-template <int PIXELS, typename T, typename O>
-DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const PackedNafBlock<O>& block, std::int64_t channel,
+template <int PIXELS, typename T, typename Block>
+DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const Block& block, std::int64_t channel,
                                     T* out, V& total) {
   const std::int64_t pixel = 2 * block.stride, channels = block.channels;
   V first[PIXELS], second[PIXELS];
@@ -137,8 +137,8 @@ DEPTHSR_INLINE void gated_depthwise(const float* const* rows, const PackedNafBlo
   }
 }
 
-template <typename T, typename O>
-DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const PackedNafBlock<O>& block, std::int64_t count,
+template <typename T, typename Block>
+DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const Block& block, std::int64_t count,
                                         T* out, float* totals) {
   const std::int64_t pixel = 2 * block.stride;
   for (std::int64_t channel = 0; channel < block.channels; channel += LANES) {
@@ -158,13 +158,12 @@ DEPTHSR_INLINE void gated_depthwise_row(const float* const* rows, const PackedNa
 
 // y and, for each tile of each frame, the sums of its channels (`stride` floats a tile).
 template <int CHANNELS, typename T, typename O>
-void naf_block_first_pass(const T* x, const PackedNafBlock<O>& packed, float eps, Image any_image, T* y,
+void naf_block_first_pass(const T* x, const PackedNafBlock<O>& packed, float eps, Image image, T* y,
                           float* tile_sums, ParallelFor parallel_for) {
-  const Tiles tiles = tiles_of(any_image);
-  parallel_for(any_image.batch * tiles.count(), 1, [&](std::int64_t begin, std::int64_t end) {
-    const auto block = with_known_channels<CHANNELS>(packed);
-    const Image image{any_image.batch, any_image.height, any_image.width, block.channels};
-    const std::int64_t frame = image.height * image.width * image.channels;
+  const Tiles tiles = tiles_of(image);
+  parallel_for(image.batch * tiles.count(), 1, [&](std::int64_t begin, std::int64_t end) {
+    const KnownNafBlock<CHANNELS, O> block{packed};
+    const std::int64_t frame = image.height * image.width * block.channels;
     const std::int64_t row_floats = (tiles.columns + 2) * 2 * block.stride;
     float* memory = scratch(Scratch::RANGE, 3 * row_floats + (tiles.columns + 2) * block.stride);
     O* normalised = reinterpret_cast<O*>(memory + 3 * row_floats);
@@ -180,7 +179,7 @@ void naf_block_first_pass(const T* x, const PackedNafBlock<O>& packed, float eps
         expanded_row(x + sample * frame, block, eps, image, row, left - 1, right + 1, normalised, slot(row));
         if (row <= top) continue;
         const float* rows[3] = {slot(row - 2), slot(row - 1), slot(row)};
-        T* out = y + sample * frame + ((row - 1) * image.width + left) * image.channels;
+        T* out = y + sample * frame + ((row - 1) * image.width + left) * block.channels;
         gated_depthwise_row(rows, block, right - left, out, totals);
       }
     }
@@ -203,8 +202,8 @@ DEPTHSR_INLINE void frame_mean(const float* tile_sums, std::int64_t tiles, std::
 constexpr std::int64_t RUN = 24;
 
 // `count` <= RUN pixels. memory: 4 · RUN · stride floats.
-template <typename T, typename O>
-DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const PackedNafBlock<O>& block, const O* projection,
+template <typename T, typename O, typename Block>
+DEPTHSR_INLINE void second_pass_run(const T* x, const T* y, const Block& block, const O* projection,
                                     float eps, std::int64_t count, float* memory, T* out) {
   const std::int64_t channels = block.channels, stride = block.stride;
   float* middle = memory;  // x after the first residual
@@ -254,7 +253,7 @@ void naf_block_second_pass(const T* x, const T* y, const PackedNafBlock<O>& pack
                            Image image, T* out, ParallelFor parallel_for) {
   const std::int64_t pixels = image.height * image.width, runs = (pixels + RUN - 1) / RUN;
   parallel_for(image.batch * runs, 16, [&](std::int64_t begin, std::int64_t end) {
-    const auto block = with_known_channels<CHANNELS>(packed);
+    const KnownNafBlock<CHANNELS, O> block{packed};
     float* memory = scratch(Scratch::RANGE, 4 * RUN * block.stride);
     for (std::int64_t item = begin; item < end; ++item) {
       const std::int64_t sample = item / runs, first = item % runs * RUN;

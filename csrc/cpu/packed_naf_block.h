@@ -26,13 +26,12 @@ struct PackedNafBlock {
 // The same block with its number of channels known to the compiler, which then unrolls the short loops over them: for few
 // channels those are what takes the time. CHANNELS 0: any number.
 template <int CHANNELS, typename O>
-DEPTHSR_INLINE PackedNafBlock<O> with_known_channels(PackedNafBlock<O> block) {
-  if constexpr (CHANNELS > 0) {
-    block.channels = CHANNELS;
-    block.stride = (CHANNELS + PANEL - 1) / PANEL * PANEL;
-  }
-  return block;
-}
+struct KnownNafBlock : PackedNafBlock<O> {
+  static constexpr std::int64_t channels = CHANNELS;
+  static constexpr std::int64_t stride = (CHANNELS + PANEL - 1) / PANEL * PANEL;
+};
+template <typename O>
+struct KnownNafBlock<0, O> : PackedNafBlock<O> {};
 
 // In floats.
 template <typename O = float>

@@ -67,7 +67,8 @@ template <typename T>
 DEPTHSR_INLINE V load(const T* from, std::int64_t count) {
   if (count >= LANES) return load(from);
   T values[LANES] = {};
-  std::memcpy(values, from, count * sizeof(T));
+  for (int i = 0; i < LANES; ++i)
+    if (i < count) values[i] = from[i];
   return load(values);
 }
 
@@ -76,7 +77,8 @@ DEPTHSR_INLINE void store(T* to, V value, std::int64_t count) {
   if (count >= LANES) return store(to, value);
   T values[LANES];
   store(values, value);
-  std::memcpy(to, values, count * sizeof(T));
+  for (int i = 0; i < LANES; ++i)
+    if (i < count) to[i] = values[i];
 }
 
 DEPTHSR_INLINE V min(V a, V b) { return a < b ? a : b; }

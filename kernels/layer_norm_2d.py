@@ -12,20 +12,12 @@ import triton.language as tl
 from torch import Tensor
 
 from depthsr.kernels.launch import launcher
+from depthsr.kernels.pixels import pixel_tile, strides_of
 
 #: Values a program holds, 32 a thread with 4 warps; the gradient, which holds three tiles, half of that: at 128
 #: channels in bfloat16 more spilled on sm_86. Chosen to stay clear of register spills, not measured on a GPU yet.
 BLOCK_VALUES = 4096
 BACKWARD_BLOCK_VALUES = 2048
-
-
-@triton.jit
-def _pixels(pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, stride_p, stride_c):
-    """Offsets of this program's BLOCK_P × BLOCK_C values within a frame, and which of them exist."""
-    pixel = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
-    channel = tl.arange(0, BLOCK_C)
-    exists = (pixel < pixels)[:, None] & (channel < channels)[None, :]
-    return pixel[:, None] * stride_p + channel[None, :] * stride_c, exists
 
 
 @triton.jit
@@ -40,8 +32,7 @@ def _normalise(x, exists, channels, eps):
 @triton.jit
 def _forward(x_ptr, weight_ptr, bias_ptr, out_ptr, pixels, channels, stride_b, stride_p, stride_c, eps,
              BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
-    offsets, exists = _pixels(pixels, channels, BLOCK_P, BLOCK_C, stride_p, stride_c)
-    offsets += tl.program_id(1).to(tl.int64) * stride_b
+    offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
     channel = tl.arange(0, BLOCK_C)
     weight = tl.load(weight_ptr + channel, mask=channel < channels, other=0.0).to(tl.float32)
     bias = tl.load(bias_ptr + channel, mask=channel < channels, other=0.0).to(tl.float32)
@@ -54,8 +45,7 @@ def _forward(x_ptr, weight_ptr, bias_ptr, out_ptr, pixels, channels, stride_b, s
 @triton.jit
 def _backward(grad_ptr, x_ptr, weight_ptr, grad_x_ptr, partial_ptr, pixels, channels, stride_b, stride_p, stride_c, eps,
               BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
-    offsets, exists = _pixels(pixels, channels, BLOCK_P, BLOCK_C, stride_p, stride_c)
-    offsets += tl.program_id(1).to(tl.int64) * stride_b
+    offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
     channel = tl.arange(0, BLOCK_C)
     weight = tl.load(weight_ptr + channel, mask=channel < channels, other=0.0).to(tl.float32)
     x = tl.load(x_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
@@ -81,19 +71,13 @@ def _blocks(x_BCHW: Tensor, values: int) -> tuple[int, int, tuple[int, int]]:
     return block_p, block_c, (triton.cdiv(height * width, block_p), batch)
 
 
-def _strides(x_BCHW: Tensor) -> tuple[int, int, int]:
-    """(batch, pixel, channel) of a dense tensor, contiguous or channels_last: both walk the pixels in even steps."""
-    stride_p = x_BCHW.stride(3) if x_BCHW.shape[3] > 1 else x_BCHW.stride(2)  # that of a size of 1 may be anything
-    return x_BCHW.stride(0), stride_p, x_BCHW.stride(1)
-
-
 def layer_norm_2d(x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float) -> Tensor:
     """x dense in one of the two layouts; the result has the same."""
     out = torch.empty_like(x_BCHW)
     _, channels, height, width = x_BCHW.shape
     block_p, block_c, grid = _blocks(x_BCHW, BLOCK_VALUES)
     launcher(_forward)[grid](
-        x_BCHW, weight_C, bias_C, out, height * width, channels, *_strides(x_BCHW), eps,
+        x_BCHW, weight_C, bias_C, out, height * width, channels, *strides_of(x_BCHW), eps,
         BLOCK_P=block_p, BLOCK_C=block_c,
     )  # fmt: skip
     return out
@@ -108,7 +92,7 @@ def layer_norm_2d_backward(
     block_p, block_c, grid = _blocks(x_BCHW, BACKWARD_BLOCK_VALUES)
     partial = torch.empty((grid[0] * grid[1], 2, channels), dtype=torch.float32, device=x_BCHW.device)
     launcher(_backward)[grid](
-        grad_BCHW, x_BCHW, weight_C, grad_x, partial, height * width, channels, *_strides(x_BCHW), eps,
+        grad_BCHW, x_BCHW, weight_C, grad_x, partial, height * width, channels, *strides_of(x_BCHW), eps,
         BLOCK_P=block_p, BLOCK_C=block_c,
     )  # fmt: skip
     grad_weight, grad_bias = partial.sum(dim=0).unbind()

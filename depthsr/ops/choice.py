@@ -102,7 +102,7 @@ def _triton() -> Implementation:
     if broken is None:
         from depthsr.ops import triton_ops
 
-        ops = ("layer_norm_2d", "simple_gate", "gated_depthwise", "naf_block", "joint_bilateral_upsample")
+        ops = tuple(op for op in OPS if op != "sobel_l1_loss")
         functions, limits = {op: getattr(triton_ops, op) for op in ops}, triton_ops.LIMITS
     return Implementation(
         name="triton",

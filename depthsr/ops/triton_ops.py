@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.library import triton_op
 
+from depthsr.kernels import adain as adain_kernels
 from depthsr.kernels import feed_forward as feed_forward_kernels
 from depthsr.kernels import gated_depthwise as gated_depthwise_kernels
 from depthsr.kernels import joint_bilateral_upsample as joint_bilateral_kernels
@@ -64,6 +65,37 @@ def _simple_gate_backward(grad: Tensor, x: Tensor) -> Tensor:
 simple_gate.register_autograd(
     partial(registration.simple_gate_gradient, _simple_gate_backward), setup_context=registration.simple_gate_setup
 )
+
+
+# --- adain -----------------------------------------------------------------------------------------------------
+
+
+def _dense(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=layout_of(x))
+
+
+@triton_op("depthsr::adain_statistics_triton", mutates_args={})
+def adain_statistics(content: Tensor, style: Tensor, correction: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return adain_kernels.adain_statistics(_dense(content), _dense(style), correction)
+
+
+adain_statistics.register_autograd(
+    registration.adain_statistics_gradient, setup_context=registration.adain_statistics_setup
+)
+
+
+@triton_op("depthsr::adain_triton", mutates_args={})
+def adain(content: Tensor, style: Tensor, eps: float = 1e-5, correction: int = 0) -> Tensor:
+    return adain_kernels.adain(_dense(content), _dense(style), eps, correction)
+
+
+@triton_op("depthsr::adain_triton_backward", mutates_args={})
+def _adain_backward(grad: Tensor, content: Tensor, style: Tensor, eps: float, correction: int) -> tuple[Tensor, Tensor]:
+    grad = grad.contiguous(memory_format=layout_of(content))
+    return adain_kernels.adain_backward(grad, _dense(content), _dense(style), eps, correction)
+
+
+adain.register_autograd(partial(registration.adain_gradient, _adain_backward), setup_context=registration.adain_setup)
 
 
 # --- gated_depthwise -------------------------------------------------------------------------------------------

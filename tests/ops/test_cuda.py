@@ -24,6 +24,8 @@ IMPLEMENTED = [
     ("cuda", "sobel_l1_loss"),
     ("triton", "layer_norm_2d"),
     ("triton", "simple_gate"),
+    ("triton", "adain_statistics"),
+    ("triton", "adain"),
     ("triton", "naf_block"),
 ]
 
@@ -34,6 +36,8 @@ REGISTERED = {
     ("cuda", "sobel_l1_loss"): ("sobel_l1_loss", "sobel_l1_loss_with_slopes"),
     ("triton", "layer_norm_2d"): ("layer_norm_2d_triton",),
     ("triton", "simple_gate"): ("simple_gate_triton",),
+    ("triton", "adain_statistics"): ("adain_statistics_triton",),
+    ("triton", "adain"): ("adain_triton",),
 }
 
 
@@ -48,9 +52,10 @@ def call(op: str, random_image, size, dtype=torch.float32, layout="channels_last
     if op == "gated_depthwise":
         x = random_image((2, 48, height, width), dtype, layout)
         return [x, random_image((48, 1, 3, 3), seed=1), random_image((48, 1, 1, 1), seed=2).flatten()], ()
-    if op == "adain_statistics":
+    if op in ("adain", "adain_statistics"):
         style = random_image((2, 19, height + 2, width + 3), dtype, layout, seed=1)
-        return [random_image((2, 19, height, width), dtype, layout), style * 2 + 1], (1,)
+        rest = (1e-2, 1) if op == "adain" else (1,)
+        return [random_image((2, 19, height, width), dtype, layout), style * 2 + 1], rest
     if op == "sobel_l1_loss":
         valid = random_image((2, 1, height, width), seed=2) > -1
         pred, target = (random_image((2, 1, height, width), dtype, layout, seed=seed) for seed in range(2))

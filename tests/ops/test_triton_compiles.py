@@ -116,6 +116,7 @@ def resources_of(launch: Launch, architecture: int) -> Resources:
 def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[], object]]:
     """Forward and backward of all kernels, on meta tensors."""
     from depthsr.kernels import (
+        adain,
         feed_forward,
         joint_bilateral_upsample,
         layer_norm_2d,
@@ -150,6 +151,8 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: layer_norm_2d.layer_norm_2d_backward(x, x, vector(c), 1e-6),
         lambda: simple_gate.simple_gate(image(2 * c)),
         lambda: simple_gate.simple_gate_backward(x, image(2 * c)),
+        lambda: adain.adain(x, x, 1e-5, 0),
+        lambda: adain.adain_backward(x, x, x, 1e-5, 0),
         lambda: joint_bilateral_upsample.joint_bilateral_upsample(
             map_of_8, map_of_8.float(), image(3), vector(2, 3, 8, 8).to(dtype), near, near, 0.1, 1e-4
         ),

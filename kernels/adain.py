@@ -1,0 +1,166 @@
+"""adain and adain_statistics in Triton: what they compute is specified by depthsr/ops/reference.py.
+
+Four passes over memory, two forward: moments of tiles of pixels, merged as Chan, Golub & LeVeque 1979 merge them; then
+one multiply-add a value. Backward: two sums over the frame; then again an affine map a channel. No atomics, and each
+merge has its fixed place, so results are the same every time.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from depthsr.kernels.launch import launcher
+from depthsr.kernels.pixels import pixel_tile, strides_of
+
+#: Values of a tile, 16 a thread with 4 warps; the gradient has two such tiles. Not measured on a GPU yet.
+BLOCK_VALUES = 2048
+
+
+@triton.jit
+def _of_frame(pointer, channels, BLOCK_C: tl.constexpr):
+    """A row of a B×C matrix: this frame's values a channel."""
+    channel = tl.arange(0, BLOCK_C)
+    row = pointer + tl.program_id(1) * channels
+    return tl.load(row + channel, mask=channel < channels, other=0.0)[None, :]
+
+
+@triton.jit
+def _store_pair(pointer, first, second, channels, BLOCK_C: tl.constexpr):
+    """To this program's place in a tensor of B × tiles × 2 × C."""
+    channel = tl.arange(0, BLOCK_C)
+    program = tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0)
+    row = pointer + program * 2 * channels + channel
+    tl.store(row, first, mask=channel < channels)
+    tl.store(row + channels, second, mask=channel < channels)
+
+
+@triton.jit
+def _forward_moments(x_ptr, moments_ptr, pixels, channels, stride_b, stride_p, stride_c,
+                     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+    """Of a tile: mean, and sum of squared deviations from it."""
+    offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
+    x = tl.load(x_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
+    count = tl.minimum(pixels - tl.program_id(0) * BLOCK_P, BLOCK_P)
+    # Twice: a sum of large values is known to their last place only, which may be much of a small spread.
+    mean = tl.sum(x, axis=0) / count
+    mean += tl.sum(tl.where(exists, x - mean[None, :], 0.0), axis=0) / count
+    centred = tl.where(exists, x - mean[None, :], 0.0)
+    _store_pair(moments_ptr, mean, tl.sum(centred * centred, axis=0), channels, BLOCK_C)
+
+
+@triton.jit
+def _forward(x_ptr, centre_ptr, scale_ptr, shift_ptr, out_ptr, pixels, channels, stride_b, stride_p, stride_c,
+             BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+    """(x - centre) · scale + shift"""
+    offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
+    x = tl.load(x_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
+    centred = x - _of_frame(centre_ptr, channels, BLOCK_C)
+    out = centred * _of_frame(scale_ptr, channels, BLOCK_C) + _of_frame(shift_ptr, channels, BLOCK_C)
+    tl.store(out_ptr + offsets, out.to(out_ptr.dtype.element_ty), mask=exists)
+
+
+@triton.jit
+def _backward_sums(grad_ptr, x_ptr, centre_ptr, sums_ptr, pixels, channels, stride_b, stride_p, stride_c,
+                   BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+    """Of a tile: the sums of grad and of grad · (x - centre)."""
+    offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
+    grad = tl.load(grad_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
+    x = tl.load(x_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
+    centred = x - _of_frame(centre_ptr, channels, BLOCK_C)
+    _store_pair(sums_ptr, tl.sum(grad, axis=0), tl.sum(grad * centred, axis=0), channels, BLOCK_C)
+
+
+@triton.jit
+def _backward(grad_ptr, x_ptr, mean_grad_ptr, scale_ptr, centre_ptr, slope_ptr, out_ptr, pixels, channels, stride_b,
+              stride_p, stride_c, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+    """(grad - mean grad) · scale - (x - centre) · slope"""
+    offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
+    grad = tl.load(grad_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
+    x = tl.load(x_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
+    through_value = (grad - _of_frame(mean_grad_ptr, channels, BLOCK_C)) * _of_frame(scale_ptr, channels, BLOCK_C)
+    through_variance = (x - _of_frame(centre_ptr, channels, BLOCK_C)) * _of_frame(slope_ptr, channels, BLOCK_C)
+    tl.store(out_ptr + offsets, (through_value - through_variance).to(out_ptr.dtype.element_ty), mask=exists)
+
+
+def _pixels(x_BCHW: Tensor) -> int:
+    return x_BCHW.shape[2] * x_BCHW.shape[3]
+
+
+def _launch(kernel, x_BCHW: Tensor, *tensors: Tensor) -> None:
+    """kernel on `tensors`, of which the images are dense as x is."""
+    batch, channels, *_ = x_BCHW.shape
+    block_p, block_c, tiles = _blocks(x_BCHW)
+    launcher(kernel)[(tiles, batch)](
+        *tensors, _pixels(x_BCHW), channels, *strides_of(x_BCHW), BLOCK_P=block_p, BLOCK_C=block_c
+    )
+
+
+def _blocks(x_BCHW: Tensor) -> tuple[int, int, int]:
+    """(BLOCK_P, BLOCK_C, tiles in a frame)."""
+    block_c = triton.next_power_of_2(x_BCHW.shape[1])
+    block_p = max(1, BLOCK_VALUES // block_c)
+    return block_p, block_c, triton.cdiv(_pixels(x_BCHW), block_p)
+
+
+def _pairs(x_BCHW: Tensor) -> Tensor:
+    """Room for two values a channel and tile."""
+    *_, tiles = _blocks(x_BCHW)
+    shape = (x_BCHW.shape[0], tiles, 2, x_BCHW.shape[1])
+    return torch.empty(shape, dtype=torch.float32, device=x_BCHW.device)
+
+
+def _moments(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor]:
+    """(mean, variance), B×C."""
+    moments = _pairs(x_BCHW)
+    _launch(_forward_moments, x_BCHW, x_BCHW, moments)
+    means, squares = moments.unbind(2)
+    block_p, _, tiles = _blocks(x_BCHW)
+    first = torch.arange(tiles, device=x_BCHW.device) * block_p
+    counts = (_pixels(x_BCHW) - first).clamp(max=block_p)[:, None]
+    mean = (means * counts).sum(1) / _pixels(x_BCHW)
+    mean += ((means - mean[:, None]) * counts).sum(1) / _pixels(x_BCHW)  # twice, as a tile's
+    m2 = (squares + counts * (means - mean[:, None]).square()).sum(1)
+    return mean, m2 / max(_pixels(x_BCHW) - correction, 1)
+
+
+def adain_statistics(
+    content_BCHW: Tensor, style_BCHW: Tensor, correction: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Each input dense in one of the two layouts."""
+    return *_moments(content_BCHW, correction), *_moments(style_BCHW, correction)
+
+
+def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float, correction: int) -> Tensor:
+    """Each input dense in one of the two layouts; the result has the content's."""
+    mean, variance, style_mean, style_variance = adain_statistics(content_BCHW, style_BCHW, correction)
+    ratio = torch.sqrt((style_variance + eps) / (variance + eps))
+    out = torch.empty_like(content_BCHW)
+    _launch(_forward, content_BCHW, content_BCHW, mean, ratio, style_mean, out)
+    return out
+
+
+def adain_backward(
+    grad_BCHW: Tensor, content_BCHW: Tensor, style_BCHW: Tensor, eps: float, correction: int
+) -> tuple[Tensor, Tensor]:
+    """grad and content dense in the same layout, style in either. Statistics are computed again.
+
+    With r = sqrt((var_y + eps) / (var_x + eps)), n values of x and m of y in a channel, S the sum of
+    grad · (x - mean_x), and dr/dvar_x = -r / 2(var_x + eps), dr/dvar_y = r / 2(var_y + eps):
+    grad_x = r · (grad - mean grad) - (x - mean_x) · r S / ((n - correction)(var_x + eps)),
+    grad_y = sum grad / m + (y - mean_y) · r S / ((m - correction)(var_y + eps)).
+    """
+    mean, variance, style_mean, style_variance = adain_statistics(content_BCHW, style_BCHW, correction)
+    ratio = torch.sqrt((style_variance + eps) / (variance + eps))
+    sums = _pairs(content_BCHW)
+    _launch(_backward_sums, content_BCHW, grad_BCHW, content_BCHW, mean, sums)
+    grad_sum, projection = sums.sum(1).unbind(1)
+    pixels, style_pixels = _pixels(content_BCHW), _pixels(style_BCHW)
+    slope = ratio * projection / (max(pixels - correction, 1) * (variance + eps))
+    style_slope = ratio * projection / (max(style_pixels - correction, 1) * (style_variance + eps))
+    grad_content, grad_style = torch.empty_like(content_BCHW), torch.empty_like(style_BCHW)
+    _launch(_backward, content_BCHW, grad_BCHW, content_BCHW, grad_sum / pixels, ratio, mean, slope, grad_content)
+    _launch(_forward, style_BCHW, style_BCHW, style_mean, style_slope, grad_sum / style_pixels, grad_style)
+    return grad_content, grad_style

@@ -188,10 +188,32 @@ def test_compiles_for_gpus(architecture, channels, dtype, monkeypatch):
         assert resources.shared_bytes <= SHARED_BYTES, f"{launch}: {resources}"
 
 
-def test_a_block_traces_for_any_size_without_a_gpu(block_weights):
-    """One op for torch.compile and export, whose result and gradients have the types and layouts of the real ones."""
+SIZES = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
+
+
+def ops_of_exported(module: torch.nn.Module, images: tuple[Tensor, ...]) -> list[str]:
+    """The package's ops in the graph of a module of images of any size."""
+    program = torch.export.export(module, images, dynamic_shapes=(SIZES,) * len(images), strict=False)
+    return [str(node.target) for node in program.graph.nodes if "depthsr" in str(node.target)]
+
+
+def assert_like_the_real_ones(compute: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> None:
+    """Traced without a GPU, the result has the first tensor's type and size, channels_last, and gradients their own."""
     from torch._subclasses import FakeTensorMode
 
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    leaves = [mode.from_tensor(tensor).requires_grad_() for tensor in tensors]
+    with mode:
+        out = compute(*leaves)
+        gradients = torch.autograd.grad(out, leaves, out)
+    assert (out.shape, out.dtype) == (leaves[0].shape, leaves[0].dtype)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    for gradient, leaf in zip(gradients, leaves, strict=True):
+        assert (gradient.shape, gradient.dtype) == (leaf.shape, leaf.dtype)
+
+
+def test_a_block_traces_for_any_size_without_a_gpu(block_weights):
+    """One op for torch.compile and export, whose result and gradients have the types and layouts of the real ones."""
     from depthsr.ops import triton_ops
     from depthsr.ops.reference import NAFBlockWeights
 
@@ -205,17 +227,19 @@ def test_a_block_traces_for_any_size_without_a_gpu(block_weights):
 
     block = Block()
     x = torch.ones(2, 24, 20, 30, dtype=torch.float16)
-    height, width = torch.export.Dim("height", min=4), torch.export.Dim("width", min=4)
-    program = torch.export.export(block, (x,), dynamic_shapes=({2: height, 3: width},), strict=False)
-    custom = [str(node.target) for node in program.graph.nodes if "depthsr" in str(node.target)]
-    assert custom == ["depthsr.naf_block_triton.default"]
+    assert ops_of_exported(block, (x,)) == ["depthsr.naf_block_triton.default"]
+    assert_like_the_real_ones(
+        lambda x, *weights: triton_ops.naf_block(x, NAFBlockWeights(*weights)), (x, *block.weights)
+    )
 
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    leaves = [mode.from_tensor(tensor).requires_grad_() for tensor in (x, *block.weights)]
-    with mode:
-        out = triton_ops.naf_block(leaves[0], NAFBlockWeights(*leaves[1:]))
-        gradients = torch.autograd.grad(out, leaves, out)
-    assert (out.shape, out.dtype) == (x.shape, x.dtype)
-    assert out.is_contiguous(memory_format=torch.channels_last)
-    for gradient, leaf in zip(gradients, leaves, strict=True):
-        assert (gradient.shape, gradient.dtype) == (leaf.shape, leaf.dtype)
+
+def test_adain_traces_for_any_size_without_a_gpu():
+    from depthsr.ops import triton_ops
+
+    class AdaIN(torch.nn.Module):
+        def forward(self, x, style):
+            return triton_ops.adain(x, style)
+
+    x = torch.ones(2, 24, 20, 30, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
+    assert ops_of_exported(AdaIN(), (x, x.clone())) == ["depthsr.adain_triton.default"]
+    assert_like_the_real_ones(triton_ops.adain, (x, torch.ones(2, 24, 7, 5, dtype=torch.float16)))

@@ -107,9 +107,7 @@ def sobel_l1_loss(
     return compute(pred_B1HW, target_B1HW, valid_B1HW, l1_weight, gradient_weight)
 
 
-def joint_bilateral_upsample(
-    x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor
-) -> Tensor:
+def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor) -> Tensor:
     batch, _, *size = x_B1hw.shape if x_B1hw.dim() == 4 else (0, 0, 0, 0)
     tensors = (x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw)
     names = ("x", "confidence", "guide", "coarse guide")

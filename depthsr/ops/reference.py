@@ -189,9 +189,7 @@ SIGMA_COLOUR = 20 / 255
 FLOOR = 1e-4
 
 
-def joint_bilateral_upsample(
-    x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor
-) -> Tensor:
+def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor) -> Tensor:
     """B×1×H×W: for each fine pixel a mean of the 7×7 coarse pixels around it (REACH), mostly of those of its colour.
 
     Weight: confidence · exp(-distance² / 2σ_space²) · (max(0, 1 - |colour difference|² / 16σ_colour²)⁸ + FLOOR), the

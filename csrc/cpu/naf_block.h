@@ -78,8 +78,8 @@ DEPTHSR_INLINE Tiles tiles_of(Image image) {
 
 // One row of conv1(norm1(x)) for columns first..last-1, zero outside of the frame, 2 · stride floats a pixel.
 template <typename T, typename O, typename Block>
-DEPTHSR_INLINE void expanded_row(const T* x, const Block& block, float eps, Image image, std::int64_t row, std::int64_t first,
-                                 std::int64_t last, O* normalised, float* out) {
+DEPTHSR_INLINE void expanded_row(const T* x, const Block& block, float eps, Image image, std::int64_t row,
+                                 std::int64_t first, std::int64_t last, O* normalised, float* out) {
   const std::int64_t pixel = 2 * block.stride;
   const std::int64_t begin = max(first, 0), end = min(last, image.width);
   if (row < 0 || row >= image.height) {

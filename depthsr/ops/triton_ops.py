@@ -28,11 +28,13 @@ from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, NAFBlockWeights, c
 from depthsr.ops.registration import layout_of
 
 
+def _dense(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=layout_of(x))
+
+
 @triton_op("depthsr::layer_norm_2d_triton", mutates_args={})
 def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
-    return layer_norm_2d_kernels.layer_norm_2d(
-        x.contiguous(memory_format=layout_of(x)), weight.contiguous(), bias.contiguous(), eps
-    )
+    return layer_norm_2d_kernels.layer_norm_2d(_dense(x), weight.contiguous(), bias.contiguous(), eps)
 
 
 @triton_op("depthsr::layer_norm_2d_triton_backward", mutates_args={})
@@ -51,7 +53,7 @@ layer_norm_2d.register_autograd(
 
 @triton_op("depthsr::simple_gate_triton", mutates_args={})
 def simple_gate(x: Tensor) -> Tensor:
-    return simple_gate_kernels.simple_gate(x.contiguous(memory_format=layout_of(x)))
+    return simple_gate_kernels.simple_gate(_dense(x))
 
 
 @triton_op("depthsr::simple_gate_triton_backward", mutates_args={})
@@ -68,10 +70,6 @@ simple_gate.register_autograd(
 
 
 # --- adain -----------------------------------------------------------------------------------------------------
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=layout_of(x))
 
 
 @triton_op("depthsr::adain_statistics_triton", mutates_args={})
@@ -228,7 +226,7 @@ def _neighbours(coarse: int, fine: int, device: torch.device) -> joint_bilateral
 @triton_op("depthsr::joint_bilateral_upsample_triton", mutates_args={})
 def joint_bilateral_upsample(x: Tensor, confidence: Tensor, guide: Tensor, coarse_guide: Tensor) -> Tensor:
     return joint_bilateral_kernels.joint_bilateral_upsample(
-        x.contiguous(), confidence.contiguous(), guide.contiguous(memory_format=layout_of(guide)),
+        x.contiguous(), confidence.contiguous(), _dense(guide),
         coarse_guide.contiguous(), _neighbours(x.shape[2], guide.shape[2], x.device),
         _neighbours(x.shape[3], guide.shape[3], x.device), SIGMA_COLOUR, FLOOR,
     )  # fmt: skip

@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[float, float, float, float]] = {
     "gated_depthwise": (3, 8, 38, 148),
     "adain_statistics": (2, 6, 8, 16),  # of both inputs
     "adain": (4, 11, 10, 24),  # the content is read twice: its statistics have to be known first
+    "adain_fusion": (5, 13, 10, 24),  # without its matrices; content and style are read for their statistics too
     "sobel_l1_loss": (2, 3, 30, 60),
     "joint_bilateral_upsample": (4 + 5 / 64, math.nan, 49 * 17, math.nan),  # of its result
 }
@@ -110,6 +111,8 @@ def arguments_of(
             return [image(), image().detach()], 2
         case "adain" | "adain_statistics":
             return [image(), image()], 2
+        case "adain_fusion":
+            return [image(), image(), parameter(channels, channels, 1, 1), parameter(channels)], 2
         case "joint_bilateral_upsample":
             guide = torch.rand(batch, 3, height, width, device=device, dtype=dtype)
             low = (batch, 1, height // 8, width // 8)

@@ -126,6 +126,13 @@ def _moments(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor]:
     return mean, m2 / max(_pixels(x_BCHW) - correction, 1)
 
 
+def affine(x_BCHW: Tensor, centre_BC: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
+    """(x - centre) · scale + shift, by frame and channel. x dense in one of the two layouts, which the result has."""
+    out = torch.empty_like(x_BCHW)
+    _launch(_forward, x_BCHW, x_BCHW, centre_BC, scale_BC, shift_BC, out)
+    return out
+
+
 def adain_statistics(
     content_BCHW: Tensor, style_BCHW: Tensor, correction: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -137,9 +144,7 @@ def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float, correction: int)
     """Each input dense in one of the two layouts; the result has the content's."""
     mean, variance, style_mean, style_variance = adain_statistics(content_BCHW, style_BCHW, correction)
     ratio = torch.sqrt((style_variance + eps) / (variance + eps))
-    out = torch.empty_like(content_BCHW)
-    _launch(_forward, content_BCHW, content_BCHW, mean, ratio, style_mean, out)
-    return out
+    return affine(content_BCHW, mean, ratio, style_mean)
 
 
 def adain_backward(
@@ -160,7 +165,6 @@ def adain_backward(
     pixels, style_pixels = _pixels(content_BCHW), _pixels(style_BCHW)
     slope = ratio * projection / (max(pixels - correction, 1) * (variance + eps))
     style_slope = ratio * projection / (max(style_pixels - correction, 1) * (style_variance + eps))
-    grad_content, grad_style = torch.empty_like(content_BCHW), torch.empty_like(style_BCHW)
+    grad_content = torch.empty_like(content_BCHW)
     _launch(_backward, content_BCHW, grad_BCHW, content_BCHW, grad_sum / pixels, ratio, mean, slope, grad_content)
-    _launch(_forward, style_BCHW, style_BCHW, style_mean, style_slope, grad_sum / style_pixels, grad_style)
-    return grad_content, grad_style
+    return grad_content, affine(style_BCHW, style_mean, style_slope, grad_sum / style_pixels)

@@ -24,14 +24,11 @@ CoarseNeighbours::CoarseNeighbours(std::int64_t coarse, std::int64_t fine) : nea
   for (auto& weight : weights) weight.resize(fine);
   const auto step = static_cast<float>(static_cast<double>(coarse) / static_cast<double>(fine));
   for (std::int64_t i = 0; i < fine; ++i) {
-    // Halfway between two coarse pixels the last bit decides which is nearest, so the product is rounded as the
-    // reference rounds it: the detour over double keeps the compiler from fusing it with the subtraction.
-    const auto product = static_cast<float>(static_cast<double>(static_cast<float>(i) + 0.5f) * step);
-    const float position = product - 0.5f;
-    const float rounded = std::nearbyintf(position);
-    nearest[i] = static_cast<std::int32_t>(rounded);
+    const std::int64_t holds_centre = (2 * i + 1) * coarse / (2 * fine);  // no rounding decides between two
+    const float position = (static_cast<float>(i) + 0.5f) * step - 0.5f;
+    nearest[i] = static_cast<std::int32_t>(holds_centre);
     for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
-      const float distance = rounded + static_cast<float>(k - kReach) - position;
+      const float distance = static_cast<float>(holds_centre + k - kReach) - position;
       weights[k][i] = std::exp(distance * distance * (-0.5f / (kSigmaSpace * kSigmaSpace)));
     }
   }

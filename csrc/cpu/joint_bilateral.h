@@ -9,8 +9,8 @@
 
 namespace depthsr {
 
-// Along one axis, for each fine pixel: the nearest coarse one, not yet clamped to the frame, and the spatial weights of
-// the window around that.
+// Along one axis, for each fine pixel: the coarse one that its centre lies in, and the spatial weights of the window
+// around that.
 struct CoarseNeighbours {
   CoarseNeighbours(std::int64_t coarse, std::int64_t fine);
 

@@ -84,7 +84,7 @@ class AdaINFusion(nn.Module):
             self.project.bias.zero_()
 
     def forward(self, relative_BCHW: Tensor, depth_BCHW: Tensor) -> Tensor:
-        return depth_BCHW + self.project(ops.adain(relative_BCHW, depth_BCHW))
+        return ops.adain_fusion(relative_BCHW, depth_BCHW, self.project.weight, self.project.bias)
 
 
 class ConcatenationFusion(nn.Module):

@@ -12,6 +12,7 @@ from depthsr.ops.reference import NAFBlockWeights
 __all__ = [
     "NAFBlockWeights",
     "adain",
+    "adain_fusion",
     "adain_statistics",
     "backend",
     "gated_depthwise",
@@ -85,6 +86,26 @@ def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correctio
     return choose("adain", content_BCHW, style_BCHW)(content_BCHW, style_BCHW, eps, correction)
 
 
+def adain_fusion(
+    content_BCHW: Tensor, style_BCHW: Tensor, weight_CC11: Tensor, bias_C: Tensor, eps: float = 1e-5
+) -> Tensor:
+    _check_planes(content_BCHW, style_BCHW)
+    channels = style_BCHW.shape[1]
+    if content_BCHW.shape != style_BCHW.shape:
+        raise ValueError(
+            "content and style must have the same height and width, "
+            f"but are {tuple(content_BCHW.shape)} and {tuple(style_BCHW.shape)}"
+        )
+    for name, tensor, shape in (("weight", weight_CC11, (channels, channels, 1, 1)), ("bias", bias_C, (channels,))):
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {shape} for {channels} channels, not {tuple(tensor.shape)}")
+    if content_BCHW.dtype != style_BCHW.dtype:  # as in adain
+        wider = torch.promote_types(content_BCHW.dtype, style_BCHW.dtype)
+        content_BCHW, style_BCHW = content_BCHW.to(wider), style_BCHW.to(wider)
+    tensors = (content_BCHW, style_BCHW, weight_CC11, bias_C)
+    return choose("adain_fusion", *tensors)(*tensors, eps)
+
+
 def sobel_l1_loss(
     pred_B1HW: Tensor,
     target_B1HW: Tensor,
@@ -133,7 +154,7 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
 
 
 for _op in (
-    adain, adain_statistics, gated_depthwise, joint_bilateral_upsample, layer_norm_2d, naf_block, simple_gate,
+    adain, adain_fusion, adain_statistics, gated_depthwise, joint_bilateral_upsample, layer_norm_2d, naf_block, simple_gate,
     sobel_l1_loss,
 ):  # fmt: skip
     _specification = getattr(reference, _op.__name__).__doc__

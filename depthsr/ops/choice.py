@@ -25,8 +25,8 @@ from depthsr.ops import cuda_ops, reference, registration
 logger = logging.getLogger("depthsr.ops")
 
 OPS = (
-    "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "sobel_l1_loss", "naf_block",
-    "joint_bilateral_upsample",
+    "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "adain_fusion", "sobel_l1_loss",
+    "naf_block", "joint_bilateral_upsample",
 )  # fmt: skip
 
 
@@ -76,6 +76,7 @@ NATIVE = Implementation(
             op: getattr(torch.ops.depthsr, op).default
             for op in ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "joint_bilateral_upsample")
         },
+        "adain_fusion": registration.adain_fusion,
         "naf_block": registration.naf_block,
     },
     broken=why_no_module("_C_cpu"),
@@ -186,4 +187,4 @@ def choose(op: str, *tensors: Tensor) -> Callable[..., Tensor]:
     return in_plain_torch
 
 
-assert set(OPS) <= set(registration.SCHEMAS)
+assert set(OPS) - {"adain_fusion"} <= set(registration.SCHEMAS)  # which is made of others

@@ -143,6 +143,17 @@ def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correctio
     return (centred_BCHW * ratio + style_mean).to(content_BCHW.dtype)
 
 
+def adain_fusion(
+    content_BCHW: Tensor, style_BCHW: Tensor, weight_CC11: Tensor, bias_C: Tensor, eps: float = 1e-5
+) -> Tensor:
+    """style + conv1×1(adain(content, style)): the two encoder paths' features of one stage, made one.
+
+    Content and style have one shape and type, which the result has; weights of another type are used as of theirs.
+    """
+    styled_BCHW = adain(content_BCHW, style_BCHW, eps)
+    return style_BCHW + F.conv2d(styled_BCHW, weight_CC11.to(styled_BCHW.dtype), bias_C.to(styled_BCHW.dtype))
+
+
 def sobel_l1_loss(
     pred_B1HW: Tensor,
     target_B1HW: Tensor,
@@ -219,15 +230,18 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
 
 
 def coarse_neighbours(coarse: int, fine: int, reach: int, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Along one axis, for the coarse pixel nearest to each fine one and `reach` on both its sides: indices and weights.
+    """Along one axis, for the coarse pixel that each fine one's centre lies in and `reach` on both its sides: indices
+    and weights.
 
     Pixels are cells of one extent: fine pixel i lies at (i + 0.5) · coarse / fine - 0.5. Weights: σ = SIGMA_SPACE.
     """
-    position = (torch.arange(fine, device=like.device, dtype=like.dtype) + 0.5) * (coarse / fine) - 0.5
-    nearest = position.round()
+    pixel = torch.arange(fine, device=like.device)
+    # In whole numbers: where a centre lies between two coarse pixels, no rounding decides.
+    nearest = torch.div((2 * pixel + 1) * coarse, 2 * fine, rounding_mode="floor")
+    position = (pixel.to(like.dtype) + 0.5) * (coarse / fine) - 0.5
     indices, weights = [], []
     for offset in range(-reach, reach + 1):
         neighbour = nearest + offset
-        indices.append(neighbour.long().clamp(0, coarse - 1))
+        indices.append(neighbour.clamp(0, coarse - 1))
         weights.append(torch.exp((neighbour - position).square() * (-0.5 / SIGMA_SPACE**2)))
     return indices, weights

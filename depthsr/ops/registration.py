@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from depthsr.ops.reference import NAFBlockWeights
@@ -152,13 +153,14 @@ def adain_statistics_setup(ctx, inputs, output):
     ctx.save_for_backward(content, style, content_mean, style_mean)
 
 
-def adain_statistics_gradient(ctx, content_mean_grad, content_variance_grad, style_mean_grad, style_variance_grad):
-    """In torch's own operations: each is one pass over memory, which torch.compile makes of them."""
+def adain_statistics_gradient(
+    affine, ctx, content_mean_grad, content_variance_grad, style_mean_grad, style_variance_grad
+):
+    """affine(x, centre, scale, shift): (x - centre) · scale + shift, the last three B×C, in x's type."""
 
     def gradient(x, mean, mean_grad, variance_grad):
         pixels = x.shape[2] * x.shape[3]
-        mean, mean_grad, variance_grad = (t[:, :, None, None] for t in (mean, mean_grad, variance_grad))
-        return (mean_grad / pixels + (x - mean) * (variance_grad * (2 / max(pixels - ctx.correction, 1)))).to(x.dtype)
+        return affine(x, mean, variance_grad * (2 / max(pixels - ctx.correction, 1)), mean_grad / pixels)
 
     content, style, content_mean, style_mean = ctx.saved_tensors
     return (
@@ -168,8 +170,14 @@ def adain_statistics_gradient(ctx, content_mean_grad, content_variance_grad, sty
     )
 
 
+def _affine(x: Tensor, *vectors: Tensor) -> Tensor:
+    """In torch's own operations: one pass over memory, which torch.compile makes of them."""
+    centre, scale, shift = (vector[:, :, None, None] for vector in vectors)
+    return ((x - centre) * scale + shift).to(x.dtype)
+
+
 torch.library.register_autograd(
-    "depthsr::adain_statistics", adain_statistics_gradient, setup_context=adain_statistics_setup
+    "depthsr::adain_statistics", partial(adain_statistics_gradient, _affine), setup_context=adain_statistics_setup
 )
 
 
@@ -194,6 +202,12 @@ def adain_setup(ctx, inputs, output):
 def adain_gradient(backward, ctx, grad):
     grads = backward(grad, *ctx.saved_tensors, ctx.eps, ctx.correction)
     return *grads, None, None
+
+
+def adain_fusion(content: Tensor, style: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """The reference's, with torch.ops.depthsr.adain in it."""
+    styled = torch.ops.depthsr.adain.default(content, style, eps, 0)
+    return style + F.conv2d(styled, weight.to(styled.dtype), bias.to(styled.dtype))
 
 
 # --- sobel_l1_loss ---------------------------------------------------------------------------------------------

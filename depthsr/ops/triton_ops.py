@@ -24,7 +24,7 @@ from depthsr.kernels.block_sizes import MAX_CHANNELS
 from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
 from depthsr.ops.fold import fold_naf_block
-from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, NAFBlockWeights, coarse_neighbours
+from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, NAFBlockWeights
 from depthsr.ops.registration import layout_of
 
 
@@ -77,8 +77,13 @@ def adain_statistics(content: Tensor, style: Tensor, correction: int = 0) -> tup
     return adain_kernels.adain_statistics(_dense(content), _dense(style), correction)
 
 
+@triton_op("depthsr::affine_triton", mutates_args={})
+def _affine(x: Tensor, centre: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return adain_kernels.affine(_dense(x), centre.contiguous(), scale.contiguous(), shift.contiguous())
+
+
 adain_statistics.register_autograd(
-    registration.adain_statistics_gradient, setup_context=registration.adain_statistics_setup
+    partial(registration.adain_statistics_gradient, _affine), setup_context=registration.adain_statistics_setup
 )
 
 
@@ -209,6 +214,7 @@ def _why_not(op: str, x: Tensor, channels: int) -> str | None:
 #: op -> what keeps its kernels from computing it on these tensors, or None.
 LIMITS = {
     "naf_block": lambda x_BCHW, *_: _why_not("naf_block", x_BCHW, x_BCHW.shape[1]),
+    "adain_fusion": lambda x_BCHW, *_: _why_not("adain_fusion", x_BCHW, x_BCHW.shape[1]),
     "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
     "joint_bilateral_upsample": partial(registration.why_no_joint_bilateral_gradient, "triton"),
 }
@@ -217,18 +223,11 @@ LIMITS = {
 # --- joint_bilateral_upsample ----------------------------------------------------------------------------------
 
 
-def _neighbours(coarse: int, fine: int, device: torch.device) -> joint_bilateral_kernels.Neighbours:
-    like = torch.empty((), device=device)  # positions in float32, whatever the maps are stored in
-    indices, weights = coarse_neighbours(coarse, fine, REACH, like)
-    return joint_bilateral_kernels.Neighbours(torch.stack(indices).int(), torch.stack(weights))
-
-
 @triton_op("depthsr::joint_bilateral_upsample_triton", mutates_args={})
 def joint_bilateral_upsample(x: Tensor, confidence: Tensor, guide: Tensor, coarse_guide: Tensor) -> Tensor:
     return joint_bilateral_kernels.joint_bilateral_upsample(
         x.contiguous(), confidence.contiguous(), _dense(guide),
-        coarse_guide.contiguous(), _neighbours(x.shape[2], guide.shape[2], x.device),
-        _neighbours(x.shape[3], guide.shape[3], x.device), SIGMA_COLOUR, FLOOR,
+        coarse_guide.contiguous(), REACH, SIGMA_SPACE, SIGMA_COLOUR, FLOOR,
     )  # fmt: skip
 
 
@@ -326,3 +325,13 @@ def _scaled_conv1x1_gradient(ctx, grad):
 
 
 scaled_conv1x1.register_autograd(_scaled_conv1x1_gradient, setup_context=_scaled_conv1x1_setup)
+
+
+# --- adain_fusion ----------------------------------------------------------------------------------------------
+
+
+def adain_fusion(content: Tensor, style: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """Content and style are read for their statistics and once more; what AdaIN makes of them stays in registers."""
+    centre, variance, shift, style_variance = adain_statistics(content, style)
+    scale = torch.sqrt((style_variance + eps) / (variance + eps))
+    return scaled_conv1x1(content, style, centre, scale, shift, weight.flatten(1), bias)

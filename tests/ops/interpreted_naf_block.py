@@ -232,6 +232,27 @@ def test_adain_with_its_projection(shape, dtype, layout, tiles, random_image, cl
     compare(triton_ops.scaled_conv1x1, specification, tensors, names, close, grad)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "layout"),
+    [((2, 16, 7, 5), torch.float32, "strided"), ((1, 24, 3, 4), torch.float16, "channels_last")],
+    ids=str,
+)
+def test_adain_fusion(shape, dtype, layout, tiles, random_image, close):
+    """The network's: statistics and all."""
+    tiles(16)
+    content, style = random_image(shape, dtype, layout), random_image(shape, dtype, layout, seed=1) * 2 + 1
+    weight = random_image((1, 1, shape[1], shape[1]), seed=2).reshape(shape[1], shape[1], 1, 1) / 4
+    bias = random_image((1, 1, 1, shape[1]), seed=3).flatten()
+
+    def fusion(*tensors: Tensor) -> Tensor:
+        with ops.backend("triton"):
+            return ops.adain_fusion(*tensors)
+
+    grad = random_image(shape, dtype, layout, seed=5)
+    compare(fusion, reference.adain_fusion, (content, style, weight, bias), ("content", "style", "weight", "bias"),
+            close, grad)  # fmt: skip
+
+
 def test_adain_of_large_mean_and_small_spread(tiles, random_image):
     """Depth at 100 m with 0.1 m of spread: centred before it is scaled, nothing cancels."""
     tiles(64)

@@ -46,7 +46,7 @@ def test_value_and_gradient(op, random_image, size, dtype, layout, close):
 
 @pytest.mark.parametrize(("low", "size"), [((2, 3), (3, 7)), ((2, 1), (1, 140)), ((5, 6), (2, 3)), ((2, 2), (5, 5))])
 def test_joint_bilateral_upsample(low, size, random_image, dtype, layout, close):
-    """The last size has fine pixels halfway between two coarse ones: which is nearer is float32's rounding."""
+    """The last size has fine pixels halfway between two coarse ones."""
     x, coarse_guide = random_image((2, 1, *low), dtype), random_image((2, 3, *low), dtype, seed=1).abs() / 4
     confidence = torch.where(random_image((2, 1, *low), seed=2) > -0.5, 1.0, 0.003)
     guide = torch.nn.functional.interpolate(coarse_guide.float(), size=size)
@@ -58,7 +58,7 @@ def test_joint_bilateral_upsample(low, size, random_image, dtype, layout, close)
         with pytest.raises(RuntimeError, match="the triton joint_bilateral_upsample has no gradient"):
             ops.joint_bilateral_upsample(x, confidence.requires_grad_(), guide, coarse_guide)
     assert out.dtype == dtype
-    tensors = (tensor.detach().float() for tensor in (x, confidence, guide, coarse_guide))
+    tensors = (tensor.detach().double() for tensor in (x, confidence, guide, coarse_guide))
     close(out, reference.joint_bilateral_upsample(*tensors))
 
 

@@ -26,6 +26,7 @@ IMPLEMENTED = [
     ("triton", "simple_gate"),
     ("triton", "adain_statistics"),
     ("triton", "adain"),
+    ("triton", "adain_fusion"),
     ("triton", "naf_block"),
 ]
 
@@ -56,6 +57,10 @@ def call(op: str, random_image, size, dtype=torch.float32, layout="channels_last
         style = random_image((2, 19, height + 2, width + 3), dtype, layout, seed=1)
         rest = (1e-2, 1) if op == "adain" else (1,)
         return [random_image((2, 19, height, width), dtype, layout), style * 2 + 1], rest
+    if op == "adain_fusion":
+        images = [random_image((2, 24, height, width), dtype, layout, seed=seed) for seed in range(2)]
+        weight = random_image((24, 24, 1, 1), seed=2) / 8
+        return [images[0], images[1] * 2 + 1, weight, random_image((24, 1, 1, 1), seed=3).flatten()], (1e-2,)
     if op == "sobel_l1_loss":
         valid = random_image((2, 1, height, width), seed=2) > -1
         pred, target = (random_image((2, 1, height, width), dtype, layout, seed=seed) for seed in range(2))
@@ -106,11 +111,11 @@ def implemented(request) -> str:
 
 @pytest.fixture
 def close_enough(close):
-    """As `close`; a block, which rounds between its parts, by the root mean square of its error."""
+    """As `close`; what multiplies matrices and rounds before it, by the root mean square of its error."""
 
     def check(op: str, result: Tensor, expected: Tensor, what: str) -> None:
         result = result.detach().cpu()
-        if op != "naf_block":
+        if op not in ("adain_fusion", "naf_block"):
             close(result, expected, what)
             return
         error = (result.double() - expected).square().mean().sqrt()

@@ -48,6 +48,25 @@ def test_value_and_gradient(op, random_image, size, dtype, layout, close):
         close(gradient, expected_gradient, f"gradient of argument {i}")
 
 
+def test_adain_fusion(random_image, size, layout, close):
+    """Its convolution is torch's, so float32 alone has a tolerance of its own."""
+    content, style = (random_image((2, 19, *size), layout=layout, seed=seed) for seed in range(2))
+    weight, bias = random_image((19, 19, 1, 1), seed=2) / 4, random_image((19, 1, 1, 1), seed=3).flatten()
+    tensors = [content, style * 2 + 1, weight, bias]
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    leaves64 = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    with ops.backend("native"):
+        out = ops.adain_fusion(*leaves, 1e-3)
+    expected = reference.adain_fusion(*leaves64, 1e-3)
+    close(out, expected.detach())
+    grad = random_image(tuple(out.shape), layout=layout, seed=5)
+    gradients = torch.autograd.grad(out, leaves, grad)
+    for i, (gradient, wanted) in enumerate(
+        zip(gradients, torch.autograd.grad(expected, leaves64, grad.double()), strict=True)
+    ):
+        close(gradient, wanted, f"gradient of argument {i}")
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_large_mean_and_small_spread(op, close):
     """Depth at 100 m with 0.1 m of spread."""

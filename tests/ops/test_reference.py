@@ -158,6 +158,18 @@ def test_adain_follows_from_its_statistics(correction):
     torch.testing.assert_close(style_variance, style.var((2, 3), correction=correction, keepdim=True))
 
 
+def test_adain_fusion_has_the_styles_mean_moved_by_the_projection_of_it():
+    """Of 1×1 convolutions and of AdaIN the means are known: mean(style) + W · mean(style) + bias."""
+    content, style = doubles(2, 3, 5, 4), doubles(2, 3, 5, 4, seed=1) * 3 + 2
+    weight, bias = doubles(3, 3, 1, 1, seed=2), doubles(3, seed=3)
+    out = reference.adain_fusion(content, style, weight, bias)
+    mean = style.mean((2, 3))
+    torch.testing.assert_close(out.mean((2, 3)), mean + mean @ weight.flatten(1).T + bias)
+    moved = (out - style - bias[:, None, None]).flatten(2)
+    torch.testing.assert_close(moved, weight.flatten(1) @ reference.adain(content, style).flatten(2))
+    assert gradcheck(reference.adain_fusion, (content, style, weight, bias))
+
+
 @pytest.mark.parametrize("correction", [0, 1])
 def test_adain_gradient_is_the_published_one(correction):
     """x̂ = (x - μx)/σx, a = σy/σx: dx = a(g - mean g - x̂·Σgx̂/(n-c)), dy = Σg/n + (y-μy)/(σy(n-c))·Σgx̂."""

@@ -140,7 +140,6 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
     )  # fmt: skip
     frame = vector(2, c)
     map_of_8 = vector(2, 1, 8, 8).to(dtype)
-    near = joint_bilateral_upsample.Neighbours(vector(7, 64).int(), vector(7, 64))
     return [
         lambda: naf_block.naf_block(x, p, 1e-6),
         lambda: naf_block.naf_block_backward(x, x, x, frame, p, 1e-6),
@@ -154,7 +153,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: adain.adain(x, x, 1e-5, 0),
         lambda: adain.adain_backward(x, x, x, 1e-5, 0),
         lambda: joint_bilateral_upsample.joint_bilateral_upsample(
-            map_of_8, map_of_8.float(), image(3), vector(2, 3, 8, 8).to(dtype), near, near, 0.1, 1e-4
+            map_of_8, map_of_8.float(), image(3), vector(2, 3, 8, 8).to(dtype), 3, 1.2, 0.1, 1e-4
         ),
     ]
 
@@ -243,3 +242,24 @@ def test_adain_traces_for_any_size_without_a_gpu():
     x = torch.ones(2, 24, 20, 30, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
     assert ops_of_exported(AdaIN(), (x, x.clone())) == ["depthsr.adain_triton.default"]
     assert_like_the_real_ones(triton_ops.adain, (x, torch.ones(2, 24, 7, 5, dtype=torch.float16)))
+
+
+def test_adain_fusion_traces_for_any_size_without_a_gpu():
+    """Two ops and a few on B×C values between them; the second keeps its inputs' layout."""
+    from depthsr.ops import triton_ops
+
+    class Fusion(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = torch.nn.Conv2d(24, 24, 1)
+
+        def forward(self, content, style):
+            return triton_ops.adain_fusion(content, style, self.project.weight, self.project.bias)
+
+    fusion = Fusion()
+    x = torch.ones(2, 24, 20, 30, dtype=torch.float16).contiguous(memory_format=torch.channels_last)
+    assert ops_of_exported(fusion, (x, x.clone())) == [
+        "depthsr.adain_statistics_triton.default",
+        "depthsr.scaled_conv1x1_triton.default",
+    ]
+    assert_like_the_real_ones(triton_ops.adain_fusion, (x, x.clone(), *fusion.parameters()))

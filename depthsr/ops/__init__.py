@@ -154,8 +154,8 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
 
 
 for _op in (
-    adain, adain_fusion, adain_statistics, gated_depthwise, joint_bilateral_upsample, layer_norm_2d, naf_block, simple_gate,
-    sobel_l1_loss,
+    adain, adain_fusion, adain_statistics, gated_depthwise, joint_bilateral_upsample, layer_norm_2d, naf_block,
+    simple_gate, sobel_l1_loss,
 ):  # fmt: skip
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

@@ -6,8 +6,7 @@
 To run it in parts, a case at a time: -k block-C16-640x480, -k "edge-1280x720 and not compile" and so on, with --rows to
 a file each; contenders are set beside each other only within one run. --seconds 0.1 tries whether a row works.
 
-pytest-benchmark times one test after the other, and machines drift. Here all contenders of a case take turns when its
-first test runs; every test then hands its contender's samples to pytest-benchmark, through the clock that it reads.
+All contenders of a case take turns when its first test runs (replay.py says how pytest-benchmark learns of it).
 
 Scopes: `network`: a block, or the U-Net of `edge`, from tensor to tensor. `frame`: from uint8 RGB and a depth map an
 eighth of its size to metres, prior and head included; its GMAC and GB are those of the network alone. `GEMM` and `copy`
@@ -28,6 +27,7 @@ import torch
 from cases import Case, block_case, edge_case
 from contenders import FRAME, NETWORK, Contender
 from measurements import Measurements
+from replay import recorded_clock, replay
 from runtimes import Absent
 
 BLOCK_CHANNELS = (16, 32, 64)
@@ -68,20 +68,6 @@ def selected(request: pytest.FixtureRequest) -> dict[str, list[Contender]]:
     return contenders
 
 
-_instants: Iterator[float] = iter(())
-
-
-def recorded_clock() -> float:
-    """What pytest-benchmark takes for the time: before and after each sample that was measured in turns."""
-    return next(_instants)
-
-
-def _replay(samples_s: list[float]) -> Iterator[float]:
-    for sample_s in samples_s:
-        yield 0.0
-        yield sample_s
-
-
 @pytest.mark.benchmark(timer=recorded_clock)
 @pytest.mark.parametrize(
     ("case_id", "contender"),
@@ -92,7 +78,6 @@ def _replay(samples_s: list[float]) -> Iterator[float]:
     ],
 )
 def test_median(benchmark, measurements, selected, pytestconfig, case_id: str, contender: Contender) -> None:
-    global _instants
     make, _ = CASES[case_id]
     try:
         measured = measurements.of(contender, case_id, lambda: make(pytestconfig.getoption("model")), selected[case_id])
@@ -100,5 +85,4 @@ def test_median(benchmark, measurements, selected, pytestconfig, case_id: str, c
         pytest.skip(str(reason))
     benchmark.group = case_id
     benchmark.extra_info.update(measured.row)
-    _instants = _replay(measured.samples_s)
-    benchmark.pedantic(lambda: None, rounds=len(measured.samples_s))
+    replay(benchmark, measured.samples_s)

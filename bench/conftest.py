@@ -11,10 +11,14 @@ TABLES = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("depthsr")
-    group.addoption("--threads", type=int, default=2, help="bench_cpu: of every contender (2)")
+    group.addoption("--threads", type=int, default=2, help="of every contender, on a CPU (2)")
     group.addoption("--model", default="edge", help="bench_cpu: edge, or the folder of a model without Depth Anything")
     group.addoption("--seconds", type=float, help="bench_cpu: of each contender's calls (0.6 for a block, 2 for edge)")
-    group.addoption("--rows", type=Path, help="bench_cpu: write the rows to this JSON file, anew after every case")
+    group.addoption(
+        "--rows",
+        type=Path,
+        help="bench_cpu, bench_block_training: write the rows to this JSON file, anew after every case",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -151,9 +151,9 @@ EDGE = ModelConfig(
     name="edge",
     widths=(16, 32, 64, 128),
     relative_blocks=(1, 1, 1, 2),
-    depth_blocks=(1, 1, 2, 2),
+    depth_blocks=(1, 2, 2, 2),
     middle_blocks=2,
-    decoder_blocks=(1, 1, 3),
+    decoder_blocks=(2, 2, 3),
 )
 
 # A quarter of edge's multiplications, for processors such as a Raspberry Pi's.

@@ -67,10 +67,11 @@ def test_is_what_torch_computes(saved_model, size, low, options):
     assert_close(load(saved_model, runtime="native")(rgb, depth_m, **options), expected, rtol=1e-4)
 
 
-def test_shipped_weights(native_module):
+@pytest.mark.parametrize("name", ["edge", "edge-s"])
+def test_shipped_weights(native_module, name):
     rgb, depth_m = frame((240, 320), (30, 40))
-    expected = load("edge", device="cpu", runtime="torch")(rgb, depth_m)
-    assert_close(load("edge", runtime="native")(rgb, depth_m), expected, rtol=1e-4)
+    expected = load(name, device="cpu", runtime="torch")(rgb, depth_m)
+    assert_close(load(name, runtime="native")(rgb, depth_m), expected, rtol=1e-4)
 
 
 def test_edge_s_runs_here(native_module, save_random_model):

@@ -32,9 +32,9 @@ FRAMES = {
 }
 
 
-@pytest.fixture(scope="module")
-def edge():
-    return load("edge")
+@pytest.fixture(scope="module", params=["edge", "edge-s"])
+def shipped(request):
+    return load(request.param)
 
 
 def at_measured_pixels(result_m: np.ndarray, depth_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,11 +47,11 @@ def at_measured_pixels(result_m: np.ndarray, depth_m: np.ndarray) -> tuple[np.nd
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_the_result_agrees_with_the_sensor(name, edge, tmp_path):
+def test_the_result_agrees_with_the_sensor(name, shipped, tmp_path):
     rgb, depth, tolerance, scale = FRAMES[name]
     frames = pair_inputs(str(SAMPLES / name / rgb), str(SAMPLES / name / depth))
     assert len(frames) == (5 if "*" in rgb else 1)
-    written = infer_files(edge, frames, tmp_path, FileOptions(depth_scale=scale, depth_format="tiff"))
+    written = infer_files(shipped, frames, tmp_path, FileOptions(depth_scale=scale, depth_format="tiff"))
     for frame, path in zip(frames, written, strict=True):
         result_m, depth_m = read_depth(path), read_depth(frame.depth, scale)
         assert result_m.shape == read_rgb(frame.rgb).shape[:2]
@@ -62,11 +62,11 @@ def test_the_result_agrees_with_the_sensor(name, edge, tmp_path):
         assert result_m.max() <= 1.05 * measured.max() * (1 + 1e-6)
 
 
-def test_a_still_camera_gives_still_depth(edge):
+def test_a_still_camera_gives_still_depth(shipped):
     """Five Kinect frames: the result flickers no more than the sensor does."""
     folder = SAMPLES / "kinect-sequence"
     inputs = [read_depth(folder / f"depth_mm_{i}.png") for i in range(5)]
-    results = [edge(read_rgb(folder / f"rgb_{i}.jpg"), inputs[i]).depth_m for i in range(5)]
+    results = [shipped(read_rgb(folder / f"rgb_{i}.jpg"), inputs[i]).depth_m for i in range(5)]
     measured = np.isfinite(inputs).all(axis=0)
     flicker_of_sensor = np.median(np.std(inputs, axis=0)[measured])
     flicker_of_result = np.median(np.std(results, axis=0)[measured])

@@ -25,7 +25,7 @@ import pytest
 import torch
 
 from cases import Case, block_case, edge_case
-from contenders import FRAME, NETWORK, Contender
+from contenders import BLOCK, EDGE, Contender
 from measurements import Measurements
 from replay import recorded_clock, replay
 from runtimes import Absent
@@ -37,11 +37,11 @@ FRAME_SIZES = ((480, 640), (720, 1280))
 #: A case's name: how to make it from the model's name, and who takes part.
 CASES: dict[str, tuple[Callable[[str], Case], list[Contender]]] = {
     **{
-        f"block-C{c}-{w}x{h}": (lambda _, c=c, h=h, w=w: block_case(c, h, w), NETWORK)
+        f"block-C{c}-{w}x{h}": (lambda _, c=c, h=h, w=w: block_case(c, h, w), BLOCK)
         for c in BLOCK_CHANNELS
         for h, w in BLOCK_SIZES
     },
-    **{f"edge-{w}x{h}": (lambda model, h=h, w=w: edge_case(h, w, model), NETWORK + FRAME) for h, w in FRAME_SIZES},
+    **{f"edge-{w}x{h}": (lambda model, h=h, w=w: edge_case(h, w, model), EDGE) for h, w in FRAME_SIZES},
 }
 
 

@@ -50,7 +50,11 @@ def torch_op(dtype: str, case: Case) -> Run:
 
 
 def torch_compile(dtype: str, case: Case) -> Run:
-    return compiled(case.module, case.inputs, DTYPES[dtype])
+    return compiled(case.module, case.inputs, DTYPES[dtype], "reference")
+
+
+def depthsr_compiled(case: Case) -> Run:
+    return compiled(case.module, case.inputs, torch.float32, "auto")
 
 
 def predictor(runtime: str, dtype: str, case: Case) -> Run:
@@ -74,7 +78,8 @@ def baseline(name: str, case: Case) -> Run:
     return _frame_run(lambda rgb, depth_m: predict(rgb, depth_m).depth_m, case, depthsr.__version__)
 
 
-NETWORK = [
+#: Of a block.
+BLOCK = [
     Contender("eager, official LayerNorm", "fp32", "network", eager_official),
     Contender("eager, channels_last", "fp32", "network", eager_channels_last),
     *(Contender("torch.compile", dtype, "network", partial(torch_compile, dtype)) for dtype in DTYPES),
@@ -83,7 +88,10 @@ NETWORK = [
     Contender("OpenVINO", "bf16", "network", lambda case: openvino(case.onnx, "bf16")),
     *(Contender("depthsr torch op", dtype, "network", partial(torch_op, dtype)) for dtype in DTYPES),
 ]
-FRAME = [
+#: Of the network of `edge`, and of a whole frame.
+EDGE = [
+    *BLOCK,
+    Contender("depthsr compiled", "fp32", "network", depthsr_compiled),
     Contender("depthsr torch", "fp32", "frame", partial(predictor, "torch", "fp32")),
     *(Contender("depthsr native", dtype, "frame", partial(predictor, "native", dtype)) for dtype in DTYPES),
     *(Contender(f"OpenCV {n}", "fp32", "frame", partial(opencv_filter, n), False) for n in opencv_filters.FILTERS),

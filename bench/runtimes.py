@@ -76,8 +76,11 @@ def eager(
     return Run(call, _arrays, torch.__version__)
 
 
-def compiled(module: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype) -> Run:
-    """torch.compile for these very sizes: weights frozen and packed, channels_last, GEMM templates tried out."""
+def compiled(module: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype, backend: str) -> Run:
+    """torch.compile for these very sizes: weights frozen and packed, channels_last, GEMM templates tried out.
+
+    backend  "reference": all of it for Inductor to fuse. "auto": the ops that depthsr does better stay whole.
+    """
     module = copy.deepcopy(module).to(dtype)
     module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     inputs = _as(inputs, dtype, torch.channels_last)
@@ -85,7 +88,7 @@ def compiled(module: nn.Module, inputs: Sequence[Tensor], dtype: torch.dtype) ->
 
     @torch.no_grad()  # freezing asks for this; it does not know inference_mode
     def call() -> Any:
-        with ops.backend("auto"):  # compiled code takes the reference, which Inductor fuses
+        with ops.backend(backend):
             return function(*inputs)
 
     call()

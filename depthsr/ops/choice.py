@@ -130,6 +130,10 @@ CUDA = Implementation(
 #: Beside the reference, the fastest first.
 IMPLEMENTATIONS = (NATIVE, CUDA, TRITON)
 
+#: Under torch.compile these stay whole: their kernels are faster than what Inductor makes of their references. Of the
+#: others, which wait for memory, it makes more by fusing the reference with its neighbours: it cannot look into an op.
+BETTER_THAN_COMPILED = ("naf_block", "joint_bilateral_upsample")
+
 _backend = config.backend()
 _told: set[str] = set()
 
@@ -168,9 +172,8 @@ def choose(op: str, *tensors: Tensor) -> Callable[..., Tensor]:
         if reason is not None:
             raise RuntimeError(f"DEPTHSR_BACKEND is {_backend}, but {reason}.")
         return next(i for i in IMPLEMENTATIONS if i.name == _backend).functions[op]
-    # Inductor cannot look into a custom op. These are cheap, memory-bound operations: what it gains by fusing the
-    # reference with its neighbours is more than a better kernel gains alone.
-    if torch.compiler.is_compiling():
+    compiling = torch.compiler.is_compiling()
+    if compiling and op not in BETTER_THAN_COMPILED:
         return in_plain_torch
     reasons = []
     for implementation in IMPLEMENTATIONS:
@@ -181,7 +184,7 @@ def choose(op: str, *tensors: Tensor) -> Callable[..., Tensor]:
             return implementation.functions[op]
         reasons.append(reason)
     for reason in reasons:
-        if reason not in _told:
+        if reason not in _told and not compiling:  # a message would break the graph
             _told.add(reason)
             logger.warning("using the slower reference implementation: %s.", reason)
     return in_plain_torch

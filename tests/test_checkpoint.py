@@ -34,14 +34,6 @@ def test_round_trip_through_both_doors(saved):
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
 
 
-@pytest.mark.parametrize("name", ["edge", "edge-s", "base"])
-def test_a_shipped_model_by_its_name_through_both_doors(name):
-    ours, hub = checkpoint.load_model(name), DepthSR.from_pretrained(name)
-    assert not hub.training
-    for key, tensor in ours.state_dict().items():
-        assert torch.equal(hub.state_dict()[key], tensor)
-
-
 def test_the_shipped_edge_model_is_trained():
     model = checkpoint.load_model("edge")
     assert model.config == EDGE

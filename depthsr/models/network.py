@@ -12,16 +12,13 @@ Shapes: B batch, H×W the RGB's resolution, h×w the low-resolution depth's; sta
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from depthsr.config import PRESETS, ModelConfig
-from depthsr.model_files import model_folder
+from depthsr.config import ModelConfig
 from depthsr.models.alignment import WINDOWS, align_relative
 from depthsr.models.blocks import FUSIONS, blocks, down, up
 from depthsr.models.prior import CANDIDATES, NEAREST, UPSAMPLINGS, Prior, make_prior
@@ -128,15 +125,6 @@ class DepthSR(
         self.unet = UNet(config)
         self.depth_anything: nn.Module | None = None
         self.register_load_state_dict_pre_hook(build_what_the_state_has)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> DepthSR:
-        """A preset whose weights ship, a folder written by `save_pretrained`, or a repository of the hub; in eval mode.
-
-        options  of huggingface_hub's `PyTorchModelHubMixin.from_pretrained`.
-        """
-        name = str(pretrained_model_name_or_path)
-        return super().from_pretrained(model_folder(name) if name in PRESETS else name, **options)
 
     def add_depth_anything(self) -> None:
         """Build the relative-depth network, its weights fresh. For configurations that take relative depth."""

@@ -130,8 +130,9 @@ CUDA = Implementation(
 #: Beside the reference, the fastest first.
 IMPLEMENTATIONS = (NATIVE, CUDA, TRITON)
 
-#: Under torch.compile these stay whole: their kernels are faster than what Inductor makes of their references. Of the
-#: others, which wait for memory, it makes more by fusing the reference with its neighbours: it cannot look into an op.
+#: Under torch.compile these stay whole: on a CPU their kernels are faster than what Inductor makes of their references.
+#: Of the others, which wait for memory, it makes more by fusing the reference with its neighbours: it cannot look into
+#: an op.
 BETTER_THAN_COMPILED = ("naf_block", "joint_bilateral_upsample")
 
 _backend = config.backend()

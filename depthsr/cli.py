@@ -4,6 +4,7 @@ so that `depthsr --help` is instant and a mistake in a path is told before torch
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 import sys
 import types
@@ -35,6 +36,7 @@ TRAIN_HELP = {
     "relative": "Of base: network (Depth Anything, trained too) or simulated from the true depth.",
     "recipe": "Degradations: mixed (all) or ais.",
     "validation": "scene, or last100 (the published recipe).",
+    "extra_data": "More to train on, not to validate on; repeat for several.",
     "steps": "Optimisation steps.",
     "epochs": "Passes over the frames, instead of steps.",
     "batch": "Samples at once on each process.",
@@ -96,6 +98,9 @@ def train_config_options(command: Callable) -> Callable:
             hint = typing.get_args(hint)[0]
         if field.default is dataclasses.MISSING:
             option = click.option(name, required=True, type=hint, metavar="DIR", help=help)
+        elif typing.get_origin(hint) is tuple:
+            hint = typing.get_args(hint)[0]
+            option = click.option(name, multiple=True, default=field.default, type=hint, metavar="DIR", help=help)
         elif hint is bool:
             option = click.option(f"{name}/--no-{name[2:]}", default=field.default, help=help)
         else:
@@ -370,11 +375,14 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in LEFT_OUT_WITHOUT_TORCH:
             raise
-        print(
-            f"depthsr: this needs {error.name}, and this installation is without torch; install depthsr again with "
-            "DEPTHSR_TORCH unset, or use `depthsr infer` and `depthsr demo`, which need none.",
-            file=sys.stderr,
-        )
+        if importlib.util.find_spec("torch") is None:
+            remedy = (
+                "and this installation is without torch; install depthsr again with DEPTHSR_TORCH unset, or use "
+                "`depthsr infer` and `depthsr demo`, which need none."
+            )
+        else:
+            remedy = f"which is missing; install it with `pip install {error.name}`."
+        print(f"depthsr: this needs {error.name}, {remedy}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -202,6 +202,7 @@ class TrainConfig:
                       hub; "simulated" makes it from the exact depth (depthsr.data.relative) and trains the U-Net alone.
     recipe            degradation mix: "mixed" (all of them) or "ais" (the challenge law only).
     validation        "scene" (the layout's own scene split) or "last100" (the published recipe).
+    extra_data        more folders to train on; what is validated on comes from `data` alone.
     steps             optimisation steps.
     epochs            passes over the training frames, instead of steps.
     batch, accumulate each process takes `accumulate` micro-batches of `batch` samples a step, one after the other.
@@ -224,6 +225,7 @@ class TrainConfig:
     relative: str = "network"
     recipe: str = "mixed"
     validation: str = "scene"
+    extra_data: tuple[str, ...] = ()
     steps: int = 20000
     epochs: float | None = None
     batch: int = 4

@@ -27,6 +27,7 @@ from depthsr.batches import Batch, StepKeys, load_batches
 from depthsr.config import TrainConfig
 from depthsr.data.degrade import degrade, ground_truth
 from depthsr.data.layouts import FrameDataset, open_dataset
+from depthsr.data.mixture import Mixture
 from depthsr.data.pairs import TrainingPairs
 from depthsr.data.relative import simulated_relative_depth
 from depthsr.journal import Journal
@@ -66,6 +67,8 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
 
     torch.manual_seed(config.seed)
     dataset = open_dataset(config.data)
+    if config.extra_data:
+        dataset = Mixture(dataset, [open_dataset(folder) for folder in config.extra_data])
     train_names, validation_names = split_names(dataset, config.validation)
     state = checkpoint.load_training_state(state_path, device) if state_path.exists() else None
     if state is not None:

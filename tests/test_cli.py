@@ -193,9 +193,11 @@ def test_train_mirrors_the_configuration(monkeypatch):
     run("train", "--data", "d", "--out", "o")
     assert seen == {"config": TrainConfig(data="d", out="o"), "resume": False}
     run(
-        "train", "--data", "d", "--out", "o", "--resume", "--steps", "7", "--learning-rate", "0.5", "--no-channels-last"
-    )
-    assert seen["config"] == TrainConfig(data="d", out="o", steps=7, learning_rate=0.5, channels_last=False)
+        "train", "--data", "d", "--out", "o", "--resume", "--steps", "7", "--learning-rate", "0.5",
+        "--no-channels-last", "--extra-data", "e", "--extra-data", "f",
+    )  # fmt: skip
+    options = {"steps": 7, "learning_rate": 0.5, "channels_last": False, "extra_data": ("e", "f")}
+    assert seen["config"] == TrainConfig(data="d", out="o", **options)
     assert seen["resume"] is True
     # the values of --preset paper give way to options given, even to ones that are the defaults
     run("train", "--data", "d", "--out", "o", "--preset", "paper", "--batch", str(TrainConfig.batch))
@@ -230,6 +232,20 @@ def test_help_and_version_load_nothing_heavy():
     assert done.stderr.strip() == "[]"
     for option in ("--rgb", "--quantisation-step", "--learning-rate", "--json", "--seed", "--out", "doctor"):
         assert option in done.stdout
+
+
+def test_a_dependency_that_is_gone_is_named(monkeypatch, capsys):
+    """With torch at hand the installation is not one without torch: only the one package is missing."""
+
+    def needs_tensorboard():
+        raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
+
+    monkeypatch.setattr(cli, "app", needs_tensorboard)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    expected = "depthsr: this needs tensorboard, which is missing; install it with `pip install tensorboard`.\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_a_mistake_in_the_shell_is_one_line_and_status_2(tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,10 +21,12 @@ from depthsr import checkpoint, cli
 from depthsr.batches import collate
 from depthsr.config import EDGE, TrainConfig
 from depthsr.data.degrade import Degraded
+from depthsr.data.layouts import open_dataset
+from depthsr.data.mixture import Mixture
 from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
-from depthsr.train import add_gradients, averaging, data_parallel, resumed_accumulate, train
+from depthsr.train import add_gradients, averaging, data_parallel, resumed_accumulate, train, validate
 from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -365,6 +368,29 @@ def test_a_finished_run_is_not_overwritten(config):
         train(config)
 
 
+def test_extra_folders_are_trained_on_and_not_validated_on(config, tmp_path, monkeypatch):
+    """The samples of a run name the frames they are cut from, the journal's scores those they are of."""
+    extra = tmp_path / "extra"
+    shutil.copytree(config.data, extra)
+    read, validated = set(), []
+    reads = Mixture.read
+
+    def watched(mixture, name):
+        read.add(name)
+        return reads(mixture, name)
+
+    def watched_validation(model, dataset, names, *rest):
+        validated.extend(names)
+        return validate(model, dataset, names, *rest)
+
+    monkeypatch.setattr(Mixture, "read", watched)
+    monkeypatch.setattr("depthsr.train.validate", watched_validation)
+    train(dataclasses.replace(config, extra_data=(str(extra),), steps=20, validate_steps=20))
+    own = open_dataset(config.data)
+    assert set(validated) == set(own.split("val"))
+    assert read == {*own.names, *(f"1:{name}" for name in own.names)}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -372,6 +398,7 @@ def test_a_finished_run_is_not_overwritten(config):
         ({"device": "gpu7"}, "gpu7"),
         ({"preset": "edgy"}, "config.json does not exist"),
         ({"data": "/nowhere"}, "/nowhere is no folder"),
+        ({"extra_data": ("/elsewhere",)}, "/elsewhere is no folder"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(config, change, sentence):

@@ -1,0 +1,61 @@
+"""Several folders trained on as one, for example a large rendered set and a few frames of one's own camera."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from depthsr.data.dataset import Frame, FrameDataset
+
+log = logging.getLogger(__name__)
+
+
+class Mixture(FrameDataset):
+    """The frames of `first`, and for training those of `extra` too, each frame as likely as any other.
+
+    What is validated on comes from `first` alone. An extra folder that states its own split gives its training part,
+    any other all of its frames. A frame of the i-th extra folder (from 1) is called "i:NAME", its scene "i:SCENE".
+    Whether an extra folder shows a place that is validated on cannot be seen; where the names say so, it is told.
+    """
+
+    has_own_split = True
+
+    def __init__(self, first: FrameDataset, extra: Sequence[FrameDataset]):
+        self._first = first
+        self._extra = {
+            f"{number}:{name}": (folder, name)
+            for number, folder in enumerate(extra, start=1)
+            for name in (folder.split("train") if folder.has_own_split else folder.names)
+        }
+        super().__init__(first.folder, [*first.names, *self._extra])
+
+    def scene(self, name: str) -> str:
+        if name not in self._extra:
+            return self._first.scene(name)
+        folder, own_name = self._extra[name]
+        return f"{name.partition(':')[0]}:{folder.scene(own_name)}"
+
+    def read(self, name: str) -> Frame:
+        if name not in self._extra:
+            return self._first.read(name)
+        folder, own_name = self._extra[name]
+        return folder.read(own_name)
+
+    def split(self, part: str) -> list[str]:
+        names = self._first.split(part)
+        if part == "val":
+            return names
+        self._tell_shared_scenes()
+        return [*names, *self._extra]
+
+    def last(self, count: int) -> list[str]:
+        return self._first.last(count)
+
+    def _tell_shared_scenes(self) -> None:
+        validated = {self._first.scene(name) for name in self._first.split("val")}
+        for folder in {folder.folder: folder for folder, _ in self._extra.values()}.values():
+            if shared := sorted(validated & {folder.scene(name) for name in folder.names}):
+                log.warning(
+                    "%s has a scene called %r, as those that are validated on; if it is the same place, the scores "
+                    "while training say nothing.", folder.folder, shared[0],
+                )  # fmt: skip

@@ -6,7 +6,7 @@ Importing this package imports nothing heavy; torch comes with the first name th
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from depthsr.types import Prediction, UserError
 
@@ -21,7 +21,7 @@ __all__ = ["DepthSR", "Prediction", "Predictor", "UserError", "load", "ops"]
 _LAZY = {"load": "depthsr.infer", "Predictor": "depthsr.infer", "DepthSR": "depthsr.models.network"}
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     if name == "ops":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from depthsr.config import TrainConfig
 from depthsr.data.pairs import Sample, TrainingPairs
@@ -140,8 +140,8 @@ def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, devi
     training on the CPU; for a GPU the raw samples, a quarter of the bytes, come in pinned memory and the GPU makes it.
     """
     on_device = device.type == "cuda"
-    loader = DataLoader(
-        pairs,
+    loader: DataLoader = DataLoader(
+        cast(Dataset, pairs),  # which knows nothing of torch
         batch_sampler=keys,
         collate_fn=stack if on_device else collate,
         num_workers=config.workers,
@@ -150,7 +150,7 @@ def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, devi
     )
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     for loaded in _started(loader):
-        batch = add_prior(loaded.to(device)) if on_device else loaded
+        batch = add_prior(loaded.to(device)) if isinstance(loaded, Stacked) else loaded
         yield batch._replace(rgb_B3HW=batch.rgb_B3HW.contiguous(memory_format=layout))
 
 

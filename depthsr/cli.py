@@ -277,8 +277,14 @@ def evaluate(
     Prints a table with a row for each model or baseline, with bootstrap intervals; --json keeps every number.
     """
     models = list(model) or None
-    options = {"baselines": baselines, "split": split, "limit": limit, "seed": seed, "relative": relative}
-    where = {"device": device, "dtype": "fp16" if fp16 else "auto"}
+    options: dict[str, typing.Any] = {
+        "baselines": baselines,
+        "split": split,
+        "limit": limit,
+        "seed": seed,
+        "relative": relative,
+    }
+    where: dict[str, typing.Any] = {"device": device, "dtype": "fp16" if fp16 else "auto"}
     if robustness is not None:
         if protocol != "ais" or (benchmark, markdown, sheet) != (None, None, None):
             raise UserError(

@@ -102,8 +102,8 @@ def _modules() -> Iterator[str]:
 def _runtimes() -> Iterator[str]:
     """What `--runtime` can be here, and what the native one computes with."""
     try:
-        chosen, reason = choose_automatically()
-        yield f"auto: {chosen} for edge ({reason})"
+        chosen, why = choose_automatically()
+        yield f"auto: {chosen} for edge ({why})"
     except UserError as error:
         yield f"auto: fails for edge: {error}"
     if reason := why_no_module("_native"):

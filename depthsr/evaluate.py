@@ -204,7 +204,7 @@ def _measure(
             largest = float(depth_m.max() / np.nanmax(degraded.depth_m))
             measured.max_over_input[method] = max(measured.max_over_input[method], largest)
         measured.frame_names.append(name)
-        measured.own_inputs += _has_own_input(frame, dataset, protocol)
+        measured.own_inputs += _own_input(frame, dataset, protocol) is not None
     return measured
 
 
@@ -276,17 +276,19 @@ def degraded_input(frame: Frame, name: str, dataset: FrameDataset, protocol: str
 
     The noise is that of seed + the frame's place in the folder.
     """
-    if not _has_own_input(frame, dataset, protocol):
+    own_hw = _own_input(frame, dataset, protocol)
+    if own_hw is None:
         return degrade(frame.depth_m, protocol, seed=seed + dataset.names.index(name))
     if protocol == "ais":
-        levels = frame.lr.astype(np.float32)
+        levels = own_hw.astype(np.float32)
         return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, protocol)
-    low_m = _metres(frame.lr, name)
+    low_m = _metres(own_hw, name)
     return Degraded(low_m, low_m, TOF_STEP_M if protocol == "tof" else 0.0, None, protocol)
 
 
-def _has_own_input(frame: Frame, dataset: FrameDataset, protocol: str) -> bool:
-    return frame.lr is not None and dataset.lr_protocol in (None, protocol) and protocol != "clean"
+def _own_input(frame: Frame, dataset: FrameDataset, protocol: str) -> np.ndarray | None:
+    fits = dataset.lr_protocol in (None, protocol) and protocol != "clean"
+    return frame.lr if fits else None
 
 
 def _metres(lr_hw: np.ndarray, name: str) -> np.ndarray:

@@ -242,10 +242,12 @@ def load(
     if name_or_path in BASELINES:
         return Predictor(name_or_path, BaselineRestorer(BASELINES[name_or_path]))
     if choose_runtime(runtime, name_or_path, device, dtype) == "torch":
-        from depthsr.torch_runtime import load_restorer
-    else:
-        from depthsr.native import load_restorer
-    return Predictor(name_or_path, load_restorer(name_or_path, device, dtype))
+        from depthsr import torch_runtime
+
+        return Predictor(name_or_path, torch_runtime.load_restorer(name_or_path, device, dtype))
+    from depthsr import native
+
+    return Predictor(name_or_path, native.load_restorer(name_or_path, device, dtype))
 
 
 def supported(valid_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:

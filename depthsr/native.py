@@ -37,7 +37,7 @@ class NativeRestorer:
         return self.network.infer(rgb_HW3, depth_m_hw, quantisation_step_m, max_depth_m or 0.0, self.bf16)
 
 
-def load_restorer(name_or_path: str, device: str, dtype: str) -> NativeRestorer:
+def load_restorer(name_or_path: str, device: str, dtype: Any) -> NativeRestorer:
     """As depthsr.infer.load, for a model. Raises UserError as it does, and for what only torch can do."""
     if reason := why_no_module("_native"):
         raise UserError(f"the native runtime cannot start: {reason}.")

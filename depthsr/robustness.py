@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -119,12 +119,12 @@ def measure(
     }
 
 
-def _setting(varied: str, value: float) -> tuple[tuple[str, float], ...]:
+def _setting(varied: str, value: float) -> tuple[tuple[str, Any], ...]:
     """Arguments of degrade_ais, hashable: the challenge's own setting belongs to all three sweeps and is run once."""
     return tuple({**CHALLENGE, varied: value}.items())
 
 
-def _settings() -> list[tuple[tuple[str, float], ...]]:
+def _settings() -> list[tuple[tuple[str, Any], ...]]:
     return list(dict.fromkeys(_setting(varied, value) for varied, (_, values) in SWEEPS.items() for value in values))
 
 

@@ -14,6 +14,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -76,8 +77,9 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     config = with_steps(config, len(train_names), world)
     model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    averaged = cast(DepthSR, average.module)
     optimizer = make_optimizer(model, config)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(config, step))
     first_step, trained_s = 0, 0.0
@@ -90,7 +92,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     elif rank == 0:
         checkpoint.write_json(out / "train_config.json", dataclasses.asdict(config))
 
-    step_model: nn.Module = torch.compile(model) if config.compile else model
+    step_model: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
     if world > 1:
         step_model = data_parallel(step_model)
     pairs = TrainingPairs(
@@ -118,7 +120,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
             "accumulate": config.accumulate,
         }
         checkpoint.save_training_state(state, state_path)
-        checkpoint.save_model(average.module, out / "model")
+        checkpoint.save_model(averaged, out / "model")
 
     model.train()
     for step in range(first_step, config.steps):
@@ -143,9 +145,9 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         bar.update()
         if journal is None:
             continue
-        journal.add(done, figures, scheduler.get_last_lr()[0])
+        journal.add(done, figures, float(scheduler.get_last_lr()[0]))
         if done % config.validate_steps == 0 or done == config.steps:
-            journal.write(done, validate(average.module, dataset, validation_names, device, config.relative))
+            journal.write(done, validate(averaged, dataset, validation_names, device, config.relative))
         if done == config.steps or time.monotonic() - last_saved_s > 60 * config.checkpoint_minutes:
             save(done)
             last_saved_s = time.monotonic()

@@ -117,6 +117,6 @@ def blocks_for(kind: str, x: Tensor, channels: int) -> Blocks:
     """How a kernel of this kind cuts tensors of x's type and device. ValueError above MAX_CHANNELS."""
     if channels > MAX_CHANNELS:
         raise ValueError(f"the Triton kernels take at most {MAX_CHANNELS} channels, not {channels}")
-    key = padded(channels), x.element_size()
-    guess = TABLE[kind][(*key, ANY)]
-    return TABLE[kind].get((*key, architecture_of(x)), guess)
+    width, size = padded(channels), x.element_size()
+    guess = TABLE[kind][width, size, ANY]
+    return TABLE[kind].get((width, size, architecture_of(x)), guess)

@@ -51,7 +51,7 @@ def random_camera(rgb_HW3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         quality = int(rng.integers(30, 96))
         bgr = np.rint(rgb_HW3[..., ::-1] * 255).astype(np.uint8)
         _, file = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        rgb_HW3 = cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+        rgb_HW3 = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR))[..., ::-1].astype(np.float32) / 255
     return rgb_HW3
 
 

@@ -6,6 +6,7 @@ Named protocols (`PROTOCOLS`) for evaluation, a random mixture (`random_degradat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -181,7 +182,7 @@ def add_noise(depth_m: np.ndarray, share: float | np.ndarray, rng: np.random.Gen
 def blur(depth_m: np.ndarray, sigma_px: float) -> np.ndarray:
     """Gaussian mean of the valid pixels, float32; a pixel without a value (NaN) stays without."""
     valid = np.isfinite(depth_m)
-    kernel = {"ksize": (0, 0), "sigmaX": sigma_px, "borderType": cv2.BORDER_REPLICATE}
+    kernel: dict[str, Any] = {"ksize": (0, 0), "sigmaX": sigma_px, "borderType": cv2.BORDER_REPLICATE}
     total = cv2.GaussianBlur(np.where(valid, depth_m, 0).astype(np.float32), **kernel)
     weight = cv2.GaussianBlur(valid.astype(np.float32), **kernel)
     return np.where(valid, total / np.maximum(weight, 1e-6), np.nan).astype(np.float32)

@@ -69,8 +69,8 @@ class UNet(nn.Module):
         self.error_head = nn.Conv2d(widths[0], 4, 1)
         for head in (self.choice_head, self.residual_head, self.error_head):
             if head is not None:
-                nn.init.zeros_(head.weight)
-                nn.init.zeros_(head.bias)
+                for parameter in head.parameters():
+                    nn.init.zeros_(parameter)
 
     def forward(
         self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor
@@ -174,9 +174,9 @@ class DepthSR(
             depth_guide,
         ]
         if self.config.takes_relative:
-            if relative_B1HW is None and self.depth_anything is None:
-                raise UserError("this model needs relative depth; give it, or call fetch_depth_anything() once.")
             if relative_B1HW is None:
+                if self.depth_anything is None:
+                    raise UserError("this model needs relative depth; give it, or call fetch_depth_anything() once.")
                 relative_B1HW = self.depth_anything(rgb_B3HW)
             guide = torch.cat([relative_B1HW, guide], 1)
             nearest = candidates[:, NEAREST : NEAREST + 1]

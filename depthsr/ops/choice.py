@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Implementation:
     name: str
     device: str
     dtypes: tuple[torch.dtype, ...]
-    functions: dict[str, Callable[..., Tensor]]
+    functions: dict[str, Callable[..., Any]]
     broken: str | None
     by_default: bool = True
     limits: dict[str, Callable[..., str | None]] = field(default_factory=dict)
@@ -99,7 +100,8 @@ def why_no_triton() -> str | None:
 
 def _triton() -> Implementation:
     broken = why_no_triton()
-    functions, limits = {}, {}
+    functions: dict[str, Callable[..., Any]] = {}
+    limits: dict[str, Callable[..., str | None]] = {}
     if broken is None:
         from depthsr.ops import triton_ops
 
@@ -162,7 +164,7 @@ def why_not(name: str, op: str, tensors: tuple[Tensor, ...]) -> str | None:
     return f"this version of depthsr has no {name} implementation"
 
 
-def choose(op: str, *tensors: Tensor) -> Callable[..., Tensor]:
+def choose(op: str, *tensors: Tensor) -> Callable[..., Any]:
     """The function that computes `op` on these tensors. Raises RuntimeError when a forced implementation cannot."""
     in_plain_torch = getattr(reference, op)
     # While exporting, the graph must need nothing of this package: ONNX and AOTInductor know torch's own ops.

@@ -125,8 +125,7 @@ def adain_statistics(
     dtype = _arithmetic_dtype(content_BCHW, style_BCHW)
     _, content_mean, content_variance = _centred(content_BCHW.to(dtype), correction)
     _, style_mean, style_variance = _centred(style_BCHW.to(dtype), correction)
-    statistics = (content_mean, content_variance, style_mean, style_variance)
-    return tuple(statistic.flatten(1) for statistic in statistics)
+    return content_mean.flatten(1), content_variance.flatten(1), style_mean.flatten(1), style_variance.flatten(1)
 
 
 def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float = 1e-5, correction: int = 0) -> Tensor:

@@ -6,6 +6,7 @@ graph, which an opaque custom op would prevent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -212,7 +213,7 @@ def _why_not(op: str, x: Tensor, channels: int) -> str | None:
 
 
 #: op -> what keeps its kernels from computing it on these tensors, or None.
-LIMITS = {
+LIMITS: dict[str, Callable[..., str | None]] = {
     "naf_block": lambda x_BCHW, *_: _why_not("naf_block", x_BCHW, x_BCHW.shape[1]),
     "adain_fusion": lambda x_BCHW, *_: _why_not("adain_fusion", x_BCHW, x_BCHW.shape[1]),
     "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),

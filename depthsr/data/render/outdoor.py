@@ -97,19 +97,21 @@ def _street(ground: Ground, earth: Material, palette: Palette, rng: np.random.Ge
                     buildings.car(palette.any(asphalt), palette.metal, rng), (*at, 0.01), np.pi * rng.integers(2)
                 )
         for x in np.arange(-25, 26, rng.uniform(6, 14)) + rng.uniform(-2, 2):
-            at = (x, side * (half + 2.6), 0.13)
-            ground.take(x, at[1], 0.4)
+            foot = (x, side * (half + 2.6), 0.13)
+            ground.take(x, foot[1], 0.4)
             choice = rng.integers(5)
             if choice == 0:
-                surfaces += placed(plants.tree(rng.uniform(4, 8), palette.any(), palette.leaf, rng), at)
+                surfaces += placed(plants.tree(rng.uniform(4, 8), palette.any(), palette.leaf, rng), foot)
             elif choice == 1:
-                surfaces += placed([Surface(thin.lamp_post(rng), palette.metal)], at, -side * np.pi / 2)
+                surfaces += placed([Surface(thin.lamp_post(rng), palette.metal)], foot, -side * np.pi / 2)
             elif choice == 2:
-                surfaces += placed(buildings.sign(palette.any(), palette.metal, rng), at, rng.uniform(0, 2 * np.pi))
+                surfaces += placed(buildings.sign(palette.any(), palette.metal, rng), foot, rng.uniform(0, 2 * np.pi))
             elif choice == 3:
-                surfaces += placed(buildings.bench(palette.any(pavement), palette.metal), at, 0 if side < 0 else np.pi)
+                surfaces += placed(
+                    buildings.bench(palette.any(pavement), palette.metal), foot, 0 if side < 0 else np.pi
+                )
             else:
-                surfaces += placed(buildings.bin_or_bollard(palette.any(pavement), rng), at)
+                surfaces += placed(buildings.bin_or_bollard(palette.any(pavement), rng), foot)
     return surfaces + _overhead_wires(half + 1.0, palette, rng)
 
 

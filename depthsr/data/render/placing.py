@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from depthsr.data.render import textures
 from depthsr.data.render.scene import Material, Surface
@@ -41,7 +42,7 @@ class Palette:
 class Ground:
     """A level rectangle on which pieces are set down, none upon another."""
 
-    def __init__(self, low_m: np.ndarray, high_m: np.ndarray) -> None:
+    def __init__(self, low_m: ArrayLike, high_m: ArrayLike) -> None:
         self._low, self._high = np.asarray(low_m, np.float64), np.asarray(high_m, np.float64)
         self._taken: list[tuple[float, float, float]] = []
 

@@ -129,7 +129,7 @@ def _import_mitsuba(threads: int | None) -> ModuleType:
 def _bsdf(mi: ModuleType, material: Material) -> dict:
     texture = {"type": "bitmap", "data": mi.TensorXf(np.ascontiguousarray(material.texture_HW3)), "raw": True}
     if material.roughness is None:
-        surface = {"type": "diffuse", "reflectance": texture}
+        surface: dict[str, Any] = {"type": "diffuse", "reflectance": texture}
     else:
         surface = {"type": "roughplastic", "diffuse_reflectance": texture, "alpha": material.roughness}
     return {"type": "twosided", "bsdf": surface}

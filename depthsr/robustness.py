@@ -179,7 +179,7 @@ def _draw_sweep(axes: Axes, varied: str, sweeps: list[dict]) -> None:
     markers = cycle(MARKERS)
     for sweep in sweeps:
         if sweep["method"] in BASELINES:
-            style = {"color": "0.45", "linewidth": 0.8, "markersize": 4, "marker": next(markers)}
+            style: dict[str, Any] = {"color": "0.45", "linewidth": 0.8, "markersize": 4, "marker": next(markers)}
             axes.plot(values, sweep["rmse"], label=sweep["method"], **style)
             continue
         (line,) = axes.plot(values, sweep["rmse"], label=sweep["method"], marker="o", linewidth=2.2)

@@ -77,7 +77,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     config = with_steps(config, len(train_names), world)
     model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     averaged = cast(DepthSR, average.module)
     optimizer = make_optimizer(model, config)
@@ -92,7 +92,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     elif rank == 0:
         checkpoint.write_json(out / "train_config.json", dataclasses.asdict(config))
 
-    step_model: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
+    step_model = cast(nn.Module, torch.compile(model)) if config.compile else model
     if world > 1:
         step_model = data_parallel(step_model)
     pairs = TrainingPairs(

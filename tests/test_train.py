@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -368,27 +369,18 @@ def test_a_finished_run_is_not_overwritten(config):
         train(config)
 
 
-def test_extra_folders_are_trained_on_and_not_validated_on(config, tmp_path, monkeypatch):
+def test_extra_folders_are_trained_on_and_not_validated_on(config, tmp_path):
     """The samples of a run name the frames they are cut from, the journal's scores those they are of."""
     extra = tmp_path / "extra"
     shutil.copytree(config.data, extra)
-    read, validated = set(), []
-    reads = Mixture.read
-
-    def watched(mixture, name):
-        read.add(name)
-        return reads(mixture, name)
-
-    def watched_validation(model, dataset, names, *rest):
-        validated.extend(names)
-        return validate(model, dataset, names, *rest)
-
-    monkeypatch.setattr(Mixture, "read", watched)
-    monkeypatch.setattr("depthsr.train.validate", watched_validation)
-    train(dataclasses.replace(config, extra_data=(str(extra),), steps=20, validate_steps=20))
+    with (
+        patch.object(Mixture, "read", autospec=True, side_effect=Mixture.read) as read,
+        patch("depthsr.train.validate", side_effect=validate) as validation,
+    ):
+        train(dataclasses.replace(config, extra_data=(str(extra),), steps=20, validate_steps=20))
     own = open_dataset(config.data)
-    assert set(validated) == set(own.split("val"))
-    assert read == {*own.names, *(f"1:{name}" for name in own.names)}
+    assert {name for call in validation.call_args_list for name in call.args[2]} == set(own.split("val"))
+    assert {call.args[1] for call in read.call_args_list} == {*own.names, *(f"1:{name}" for name in own.names)}
 
 
 @pytest.mark.parametrize(

@@ -21,24 +21,19 @@ class Mixture(FrameDataset):
     has_own_split = True
 
     def __init__(self, first: FrameDataset, extra: Sequence[FrameDataset]):
-        self._first = first
-        self._extra = {
-            f"{number}:{name}": (folder, name)
-            for number, folder in enumerate(extra, start=1)
-            for name in (folder.split("train") if folder.has_own_split else folder.names)
-        }
-        super().__init__(first.folder, [*first.names, *self._extra])
+        self._first, self._extra = first, extra
+        self._source = {name: (first, name) for name in first.names}
+        for number, folder in enumerate(extra, start=1):
+            names = folder.split("train") if folder.has_own_split else folder.names
+            self._source |= {f"{number}:{name}": (folder, name) for name in names}
+        super().__init__(first.folder, list(self._source))
 
     def scene(self, name: str) -> str:
-        if name not in self._extra:
-            return self._first.scene(name)
-        folder, own_name = self._extra[name]
-        return f"{name.partition(':')[0]}:{folder.scene(own_name)}"
+        folder, own_name = self._source[name]
+        return name.removesuffix(own_name) + folder.scene(own_name)
 
     def read(self, name: str) -> Frame:
-        if name not in self._extra:
-            return self._first.read(name)
-        folder, own_name = self._extra[name]
+        folder, own_name = self._source[name]
         return folder.read(own_name)
 
     def split(self, part: str) -> list[str]:
@@ -46,14 +41,14 @@ class Mixture(FrameDataset):
         if part == "val":
             return names
         self._tell_shared_scenes()
-        return [*names, *self._extra]
+        return [*names, *self.names[len(self._first.names) :]]
 
     def last(self, count: int) -> list[str]:
         return self._first.last(count)
 
     def _tell_shared_scenes(self) -> None:
         validated = {self._first.scene(name) for name in self._first.split("val")}
-        for folder in {folder.folder: folder for folder, _ in self._extra.values()}.values():
+        for folder in self._extra:
             if shared := sorted(validated & {folder.scene(name) for name in folder.names}):
                 log.warning(
                     "%s has a scene called %r, as those that are validated on; if it is the same place, the scores "

@@ -6,8 +6,6 @@ Shapes: B batch, h×w low resolution, H×W the guide's resolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,12 +13,12 @@ from torch import Tensor
 from depthsr.ops.reference import coarse_neighbours
 
 
-def area_guide(guide_B3HW: Tensor, size: Sequence[int]) -> Tensor:
+def area_guide(guide_B3HW: Tensor, size: tuple[int, int]) -> Tensor:
     """The guide's mean over each coarse pixel, for a measurement that is itself a mean."""
-    return F.adaptive_avg_pool2d(guide_B3HW, (size[0], size[1]))
+    return F.adaptive_avg_pool2d(guide_B3HW, size)
 
 
-def point_guide(guide_B3HW: Tensor, size: Sequence[int]) -> Tensor:
+def point_guide(guide_B3HW: Tensor, size: tuple[int, int]) -> Tensor:
     """The guide's pixel at each coarse pixel's centre, for a measurement that is a sample of one point."""
     for axis in (2, 3):
         fine, coarse = guide_B3HW.shape[axis], size[axis - 2]
@@ -29,7 +27,7 @@ def point_guide(guide_B3HW: Tensor, size: Sequence[int]) -> Tensor:
     return guide_B3HW
 
 
-def neighbours(x_B1hw: Tensor, size: Sequence[int]) -> Tensor:
+def neighbours(x_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
     """B×9×H×W: for each pixel of `size` the 3×3 coarse pixels around it, row by row."""
     rows, _ = coarse_neighbours(x_B1hw.shape[2], size[0], 1, x_B1hw)
     columns, _ = coarse_neighbours(x_B1hw.shape[3], size[1], 1, x_B1hw)

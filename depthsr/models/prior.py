@@ -125,7 +125,7 @@ def make_prior(
     x = fill_holes(depth_m_B1hw / scale_B111, valid_B1hw)
     hole = (~valid_B1hw).to(x.dtype)
     ambiguity = spread(x) + step_B111 + (AMBIGUITY_OF_DEPTH + AMBIGUITY_OF_HOLE * hole) * x + AMBIGUITY_OF_RANGE
-    low_size, size = tuple(x.shape[-2:]), tuple(rgb_B3HW.shape[-2:])
+    low_size, size = (x.shape[2], x.shape[3]), (rgb_B3HW.shape[2], rgb_B3HW.shape[3])
     planes = F.interpolate(torch.cat([x, ambiguity, 1 - hole], 1), size=size, mode="bilinear", align_corners=False)
     bilinear, ambiguity, valid = planes.split(1, 1)
     confidence = torch.where(valid_B1hw, 1.0, CONFIDENCE_IN_HOLE)

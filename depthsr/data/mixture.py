@@ -49,7 +49,8 @@ class Mixture(FrameDataset):
     def _tell_shared_scenes(self) -> None:
         validated = {self._first.scene(name) for name in self._first.split("val")}
         for folder in self._extra:
-            if shared := sorted(validated & {folder.scene(name) for name in folder.names}):
+            trained_on = {folder.scene(name) for source, name in self._source.values() if source is folder}
+            if shared := sorted(validated & trained_on):
                 log.warning(
                     "%s has a scene called %r, as those that are validated on; if it is the same place, the scores "
                     "while training say nothing.", folder.folder, shared[0],

@@ -78,3 +78,10 @@ def test_a_scene_that_is_validated_on_is_told_of_by_its_name(folders, caplog):
         Mixture(first, [second, Memory("twin", ["b7", "d1"])]).split("train")
     (message,) = caplog.messages
     assert message.startswith("twin has a scene called 'b', as those that are validated on")
+
+
+def test_of_scenes_that_an_extra_folder_keeps_from_training_nothing_is_told(folders, caplog):
+    apart = Memory("apart", ["b7", "d1"], validated="b")  # its own b is not trained on
+    with caplog.at_level(logging.WARNING):
+        assert Mixture(folders[0], [apart]).split("train")[-1] == "1:d1"
+    assert not caplog.messages

@@ -1,0 +1,55 @@
+"""real_frames: the two real frames' files become depth as their data sets mean it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from depthsr.data.layouts import open_dataset
+from real_frames import aloe, main, motorcycle
+
+
+@pytest.fixture
+def downloads(tmp_path):
+    """Pictures in the two sources' names and formats, random but for one unknown disparity each."""
+    rng = np.random.default_rng(0)
+    left, disparity_px = rng.integers(0, 256, (9, 13, 3), np.uint8), rng.uniform(10, 60, (9, 13)).astype(np.float32)
+    disparity_px[4, 5] = np.inf
+    cv2.imwrite(str(tmp_path / "motorcycle_left.png"), left)
+    np.savez(tmp_path / "motorcycle_disp.npz", disparity_px)
+    levels = rng.integers(43, 211, (8, 11), np.uint8)
+    levels[2, 3] = 0
+    cv2.imwrite(str(tmp_path / "aloeL.jpg"), rng.integers(0, 256, (8, 11, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "aloeGT.png"), levels)
+    return tmp_path, left, disparity_px, levels
+
+
+def test_depth_is_what_the_disparity_and_the_calibration_say(downloads):
+    folder, left, disparity_px, levels = downloads
+    bgr, depth_m = motorcycle(folder)
+    np.testing.assert_array_equal(bgr, left)
+    known = np.isfinite(disparity_px)
+    np.testing.assert_array_equal(np.isfinite(depth_m), known)
+    assert known.sum() == known.size - 1
+    # disparity = focal length · baseline / depth - the distance of the principal points
+    np.testing.assert_allclose(994.978 * 0.193001 / depth_m[known] - 31.086, disparity_px[known], rtol=1e-6)
+    _, disparity = aloe(folder)
+    assert np.isnan(disparity[2, 3])
+    np.testing.assert_array_equal(np.nan_to_num(disparity), levels)
+
+
+def test_the_folders_are_read_by_eval(downloads, monkeypatch):
+    folder, left, _, levels = downloads
+    out = folder / "real"
+    monkeypatch.setattr("sys.argv", ["x", "--motorcycle", str(folder), "--aloe", str(folder), "--out", str(out)])
+    main()
+    frame = open_dataset(out / "motorcycle").read("motorcycle_0000")
+    np.testing.assert_array_equal(frame.rgb, left[..., ::-1])
+    np.testing.assert_allclose(frame.depth_m, motorcycle(folder)[1], rtol=1e-6)
+    np.testing.assert_array_equal(np.nan_to_num(open_dataset(out / "aloe").read("aloe_0000").depth_m), levels)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"aloeGT\.png is no picture"):
+        aloe(tmp_path)

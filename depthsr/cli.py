@@ -36,6 +36,7 @@ TRAIN_HELP = {
     "relative": "Of base: network (Depth Anything, trained too) or simulated from the true depth.",
     "recipe": "Degradations: mixed (all) or ais.",
     "validation": "scene, or last100 (the published recipe).",
+    "only": "Train the parameters whose names begin so, e.g. unet.error_head.",
     "extra_data": "More to train on, not to validate on; repeat for several.",
     "steps": "Optimisation steps.",
     "epochs": "Passes over the frames, instead of steps.",

@@ -202,6 +202,8 @@ class TrainConfig:
                       hub; "simulated" makes it from the exact depth (depthsr.data.relative) and trains the U-Net alone.
     recipe            degradation mix: "mixed" (all of them) or "ais" (the challenge law only).
     validation        "scene" (the layout's own scene split) or "last100" (the published recipe).
+    only              train the parameters whose names begin so and leave the others as they are: "unet.error_head" fits
+                      the expected error to the data and changes no depth. None: all.
     extra_data        more folders to train on; what is validated on comes from `data` alone.
     steps             optimisation steps.
     epochs            passes over the training frames, instead of steps.
@@ -225,6 +227,7 @@ class TrainConfig:
     relative: str = "network"
     recipe: str = "mixed"
     validation: str = "scene"
+    only: str | None = None
     extra_data: tuple[str, ...] = ()
     steps: int = 20000
     epochs: float | None = None

@@ -33,7 +33,7 @@ from depthsr.io.depth import MILLIMETRE_M, NO_VALUE_UINT16
 from depthsr.models.baselines import BASELINES
 from depthsr.precision import resolve_device
 from depthsr.published import check_benchmark, published_rows
-from depthsr.types import UserError
+from depthsr.types import Prediction, UserError
 
 if TYPE_CHECKING:
     from depthsr.infer import Predictor
@@ -87,12 +87,12 @@ def evaluate(
       input           "simulated", "own" (all frames brought theirs) or "mixed".
       interval        {"level", "resamples", "unit", "units"} of the bootstrap: what was drawn (depthsr.bootstrap).
       best_baseline   {"rmse": name, "mae": name}; {} without a baseline.
-      rows            one a method: "method", the mean over frames of each of depthsr.metrics.METRICS and of the RMSE
-                      by range (AIS_RANGES_M, else RANGES_M; none in grey levels), None where it is defined for no
-                      frame; "time_ms", median of a call; "max_over_input", the largest depth given over the largest
-                      depth of the frame's input, largest over frames; "ci", {metric: [low, high] or None}; "ratio",
-                      {"rmse" and "mae": {"value", "ci"}} to the best baseline on the same frames (None where that one
-                      has no error at all).
+      rows            one a method: "method", the mean over frames of each of depthsr.metrics.METRICS, of the MAE that
+                      the method itself expects ("expected_mae") and of the RMSE by range (AIS_RANGES_M, else RANGES_M;
+                      none in grey levels), None where it is defined for no frame; "time_ms", median of a call;
+                      "max_over_input", the largest depth given over the largest depth of the frame's input, largest
+                      over frames; "ci", {metric: [low, high] or None}; "ratio", {"rmse" and "mae": {"value", "ci"}} to
+                      the best baseline on the same frames (None where that one has no error at all).
       published       rows of papers that ran the same protocol on the same benchmark.
       frame_names, scenes, per_frame   the last is one {"method", metric: [a value or None a frame]} a method.
 
@@ -196,12 +196,16 @@ def _measure(
             if not measured.times_ms[method]:
                 restore(predictor, frame, degraded, relative_HW)  # the first call pays for start-up; not counted
             start = time.perf_counter()
-            depth_m = restore(predictor, frame, degraded, relative_HW)
+            restored = restore(predictor, frame, degraded, relative_HW)
             measured.times_ms[method].append(1e3 * (time.perf_counter() - start))
             measured.scores[method].append(
-                {**metrics.score(depth_m, truth_m), **metrics.rmse_by_range(depth_m, truth_m, limits_m)}
+                {
+                    **metrics.score(restored.depth_m, truth_m),
+                    "expected_mae": metrics.expected_mae(restored.error_m, truth_m),
+                    **metrics.rmse_by_range(restored.depth_m, truth_m, limits_m),
+                }
             )
-            largest = float(depth_m.max() / np.nanmax(degraded.depth_m))
+            largest = float(restored.depth_m.max() / np.nanmax(degraded.depth_m))
             measured.max_over_input[method] = max(measured.max_over_input[method], largest)
         measured.frame_names.append(name)
         measured.own_inputs += _own_input(frame, dataset, protocol) is not None
@@ -325,12 +329,12 @@ def relative_input(frame: Frame, name: str, dataset: FrameDataset, relative: str
 
 def restore(
     predictor: Predictor, frame: Frame, degraded: Degraded, relative_HW: np.ndarray | None = None
-) -> np.ndarray:
-    """H×W metres; the method is told what is known of the input, and gets relative depth if it takes it."""
+) -> Prediction:
+    """The method is told what is known of the input, and gets relative depth if it takes it."""
     return predictor(
         frame.rgb,
         degraded.depth_m,
         relative=relative_HW if predictor.restorer.takes_relative else None,
         quantisation_step_m=degraded.quantisation_step_m,
         max_depth_m=degraded.max_depth_m,
-    ).depth_m
+    )

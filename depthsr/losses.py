@@ -12,6 +12,9 @@ from depthsr import ops
 BALANCE_UNIT = 0.02
 BALANCE_FLOOR = 0.004
 
+#: Below every error that a network expects; keeps the logarithm finite.
+LEAST_EXPECTED_ERROR = 1e-12
+
 
 def restoration_loss(
     depth_B1HW: Tensor,
@@ -25,8 +28,8 @@ def restoration_loss(
     """Scalar to minimise and its parts, all in the units of the depth given (normalised depth in training).
 
     L1 + gradient_weight · Sobel L1 (the published loss, weight 1:1; Sobel kernels scaled to unit gain) + rmse_weight ·
-    the samples' root mean square errors (their mean, weighted by their valid pixels), plus the mean deviation of the
-    predicted error from the real one, through which no gradient reaches the depth.
+    the samples' root mean square errors (their mean, weighted by their valid pixels), plus the mean `deviance` of the
+    expected error from the real one, through which no gradient reaches the depth.
 
     L1 makes the network decide where it cannot know, for instance whether a pixel of a tree's edge is tree or sky, and
     each wrong decision is an error of the whole range. The root mean square makes it hedge there; it weighs large
@@ -37,7 +40,7 @@ def restoration_loss(
     """
     depth_loss = ops.sobel_l1_loss(depth_B1HW, target_B1HW, valid_B1HW, share[0], share[1] * gradient_weight)
     real_error = torch.where(valid_B1HW, (depth_B1HW - target_B1HW).abs(), 0.0).detach()
-    deviation = torch.where(valid_B1HW, (error_B1HW - real_error).abs(), 0.0)
+    deviation = torch.where(valid_B1HW, deviance(error_B1HW, real_error), 0.0)
     valid_B = valid_B1HW.flatten(1).sum(1)
     per_pixel = share[0] / valid_B.sum().clamp(min=1)
     error_loss = deviation.sum() * per_pixel
@@ -49,6 +52,17 @@ def restoration_loss(
         "error_head": error_loss.detach(),
     }
     return depth_loss + error_loss, parts
+
+
+def deviance(expected: Tensor, real: Tensor) -> Tensor:
+    """Elementwise expected - real + real · log(real / expected), >= 0, in the unit of both; expected > 0, real >= 0.
+
+    Half the Poisson deviance, a Bregman divergence: of all predictions the mean of the real errors has the least of it
+    (Banerjee et al., "On the optimality of conditional expectation as a Bregman predictor", 2005). Their absolute
+    difference is least for the median, which is half the mean where most pixels are nearly right and a few far off.
+    """
+    # Apart, for the gradient: log(real / expected) would have none where the real error is 0.
+    return expected - real + torch.xlogy(real, real) - real * expected.clamp(min=LEAST_EXPECTED_ERROR).log()
 
 
 def _rmse(depth_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> Tensor:

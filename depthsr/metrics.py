@@ -138,6 +138,14 @@ def _pairs_with_boundaries(depth_m: np.ndarray, truth_m: np.ndarray) -> list[np.
     return [np.concatenate(values) for values in found]
 
 
+def expected_mae(error_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """The MAE that a method expects of itself: the mean of its error_m over the scored pixels, to be put beside `mae`.
+
+    NaN for a method that estimates none.
+    """
+    return _mean(_scored(error_m, truth_m))
+
+
 METRICS = {
     metric.__name__: metric
     for metric in (rmse, mae, abs_rel, median_rel, delta1, edge_rmse, boundary_f1, rmse_border6)

@@ -12,13 +12,16 @@ from depthsr.metrics import range_names
 
 @dataclass(frozen=True)
 class Column:
-    """One metric of the table. Values are shown times `factor`; with `interval`, their bounds too."""
+    """One metric of the table. Values are shown times `factor`; with `interval`, their bounds too.
+
+    less_is_better  None: neither is, and no value is marked as the best.
+    """
 
     key: str
     heading: str
     factor: float = 1.0
     decimals: int = 3
-    less_is_better: bool = True
+    less_is_better: bool | None = True
     interval: bool = False
 
 
@@ -79,6 +82,7 @@ def _columns(result: dict) -> list[Column]:
     if protocol.startswith("gdsr"):
         factor, shown = (100, "cm") if unit == "m" else (1, unit)
         columns.append(Column("rmse_border6", f"RMSE inside a border of 6 ({shown})", factor, 2, interval=True))
+    columns.append(Column("expected_mae", f"MAE it expects ({unit})", less_is_better=None))
     return [*columns, Column("time_ms", "time (ms)", 1, 1)]
 
 
@@ -94,6 +98,8 @@ def _caption(result: dict) -> str:
 
 
 def _best(rows: list[dict], column: Column) -> float | None:
+    if column.less_is_better is None:
+        return None
     values = [row[column.key] for row in rows if row[column.key] is not None]
     return (min if column.less_is_better else max)(values) if values else None
 

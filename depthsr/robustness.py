@@ -88,7 +88,8 @@ def measure(
         for setting in settings:
             degraded = degrade_ais(frame.depth_m, seed=seed + dataset.names.index(name), **dict(setting))
             for method, predictor in predictors.items():
-                rmse_m[setting, method].append(metrics.rmse(restore(predictor, frame, degraded, relative_HW), truth_m))
+                restored = restore(predictor, frame, degraded, relative_HW)
+                rmse_m[setting, method].append(metrics.rmse(restored.depth_m, truth_m))
     if not scenes:
         raise UserError(f"{data} has no frame with depth to score; check the files in its depth folder.")
 

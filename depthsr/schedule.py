@@ -9,6 +9,7 @@ import torch
 
 from depthsr.config import TrainConfig
 from depthsr.models.network import DepthSR
+from depthsr.types import UserError
 
 
 def with_steps(config: TrainConfig, frames: int, world: int) -> TrainConfig:
@@ -34,13 +35,27 @@ def rate_factor(config: TrainConfig, step: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+def train_only(model: DepthSR, beginning: str | None) -> None:
+    """Freeze the parameters whose names do not begin so; None freezes none. Raises UserError where that is all."""
+    if beginning is None:
+        return
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(beginning))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        parts = ", ".join(f"unet.{name}" for name, _ in model.unet.named_children())
+        raise UserError(f"--only {beginning}: no parameter's name begins so; there are {parts}.")
+
+
 def make_optimizer(model: DepthSR, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; Depth Anything has its own learning rate; vectors (gains, biases, beta, gamma) do not decay."""
+    """AdamW; Depth Anything has its own learning rate; vectors (gains, biases, beta, gamma) do not decay.
+
+    What is frozen is left out.
+    """
     groups = []
     for part, rate in ((model.unet, config.learning_rate), (model.depth_anything, config.backbone_learning_rate)):
         if part is None:
             continue
-        parameters = list(part.parameters())
+        parameters = [p for p in part.parameters() if p.requires_grad]
         matrices = [p for p in parameters if p.squeeze().ndim > 1]
         vectors = [p for p in parameters if p.squeeze().ndim <= 1]
         groups.append({"params": matrices, "lr": rate, "weight_decay": config.weight_decay})

@@ -35,7 +35,7 @@ from depthsr.journal import Journal
 from depthsr.losses import balance, restoration_loss
 from depthsr.models.network import DepthSR
 from depthsr.precision import resolve_device
-from depthsr.schedule import make_optimizer, rate_factor, with_steps
+from depthsr.schedule import make_optimizer, rate_factor, train_only, with_steps
 from depthsr.types import UserError
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    train_only(model, config.only)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     averaged = cast(DepthSR, average.module)
     optimizer = make_optimizer(model, config)

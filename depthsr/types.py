@@ -34,7 +34,8 @@ class Prediction:
     """A restored depth map at the RGB's resolution.
 
     depth_m     H×W float32, metres along the optical axis; finite everywhere.
-    error_m     H×W float32, the model's own estimate of its absolute error in metres.
+    error_m     H×W float32, metres: the mean absolute error that the model expects there; NaN from a method that
+                estimates none.
     confidence  H×W float32 in [0, 1]: 1 / (1 + error_m / (0.05 * depth_m)); 0.5 where the expected error is 5 % of
                 the depth.
     valid       H×W bool: False where the input had no measurement near enough to support the value.

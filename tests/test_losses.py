@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+import torch.nn.functional as F
 
-from depthsr.losses import balance, pixel_counts, restoration_loss
+from depthsr.losses import balance, deviance, pixel_counts, restoration_loss
 
 
 def test_value_and_gradients():
@@ -16,11 +19,35 @@ def test_value_and_gradients():
     loss, parts = restoration_loss(depth, error, torch.where(valid, target, torch.nan), valid, gradient_weight=0.0)
     real = (depth - target).abs().detach()[valid]
     torch.testing.assert_close(parts["l1"], real.mean())
-    torch.testing.assert_close(loss.detach(), real.mean() + (error.detach()[valid] - real).abs().mean())
+    torch.testing.assert_close(loss.detach(), real.mean() + deviance(error.detach()[valid], real).mean())
     loss.backward()
     # no gradient from the error head's term into the depth, none from invalid pixels
     torch.testing.assert_close(depth.grad, torch.where(valid, (depth - target).sign(), 0.0).detach() / valid.sum())
     assert (error.grad[~valid] == 0).all()
+
+
+def test_the_deviance_is_half_of_poissons_and_has_its_gradient_everywhere():
+    torch.manual_seed(0)
+    expected, real = (2 * torch.rand(2, 50, dtype=torch.float64)).unbind()
+    real[::7] = 0.0  # where the depth is exact
+    expected.requires_grad_()
+    values = deviance(expected, real)
+    likelihood = partial(F.poisson_nll_loss, log_input=False, eps=0.0, reduction="none")
+    torch.testing.assert_close(values, likelihood(expected, real) - likelihood(real.clamp(min=1e-300), real))
+    assert (values >= 0).all()
+    torch.testing.assert_close(deviance(3 * expected, 3 * real), 3 * values)  # in the unit of both
+    assert deviance(real, real).abs().max() < 1e-9
+    (gradient,) = torch.autograd.grad(values.sum(), expected)
+    torch.testing.assert_close(gradient, 1 - real / expected.detach())
+
+
+def test_what_the_deviance_expects_is_the_mean_error_not_the_median():
+    torch.manual_seed(0)
+    real = torch.rand(2000, dtype=torch.float64) ** 6  # most small, few large
+    constants = torch.linspace(0.01, 0.5, 491, dtype=torch.float64)
+    best = constants[torch.stack([deviance(constant, real).mean() for constant in constants]).argmin()]
+    assert abs(best - real.mean()) <= 0.001
+    assert real.median() < real.mean() / 5
 
 
 def test_the_sobel_term_is_weighted():

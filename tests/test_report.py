@@ -27,11 +27,13 @@ def result(**changes) -> dict:
         "rows": [
             {
                 **{"method": "edge", "rmse": 1.25, "mae": 0.5, **values, **near_far, "time_ms": 12.34},
+                "expected_mae": 0.4,
                 "ci": {"rmse": [1.1, 1.4], "mae": None, "rmse_border6": [1, 2]},
                 "ratio": {"rmse": {"value": 0.5, "ci": [0.4, 0.65]}, "mae": None},
             },
             {
                 **{"method": "nearest", "rmse": 2.5, "mae": 0.5, **values, **near_far, "time_ms": 1.0},
+                "expected_mae": None,
                 "ci": {"rmse": [2.0, 3.0], "mae": [0.4, 0.6], "rmse_border6": None},
                 "ratio": {"rmse": {"value": 1.0, "ci": [1.0, 1.0]}, "mae": None},
             },
@@ -64,13 +66,15 @@ def test_table() -> None:
         "RMSE from 16 m (m)": "**3.250**",
         "edge RMSE (m)": "–",
         "boundary F1 (%)": "**25.00**",
+        "MAE it expects (m)": "0.400",
         "time (ms)": "12.3",
     }
     other = dict(zip(cells(lines[2]), cells(lines[5]), strict=True))
     assert other["RMSE (m)"] == "2.500 [2.000, 3.000]"
     assert other["MAE (m)"] == "**0.500** [0.400, 0.600]"
     assert other["time (ms)"] == "**1.0**"
-    assert cells(lines[3]) == ["---", *["---:"] * 11]
+    assert other["MAE it expects (m)"] == "–"
+    assert cells(lines[3]) == ["---", *["---:"] * 12]
 
 
 def test_papers_stand_below_ours_and_are_marked() -> None:

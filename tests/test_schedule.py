@@ -9,7 +9,8 @@ import torch
 
 from depthsr.config import EDGE, TrainConfig
 from depthsr.models.network import DepthSR
-from depthsr.schedule import crop_schedule, make_optimizer, rate_factor, with_steps
+from depthsr.schedule import crop_schedule, make_optimizer, rate_factor, train_only, with_steps
+from depthsr.types import UserError
 
 TINY = dataclasses.replace(EDGE, name="tiny", widths=(8, 8, 8, 8))
 
@@ -51,3 +52,14 @@ def test_parts_have_their_own_learning_rates():
     block = model.unet.middle[0]
     assert decay_of[id(block.beta)] == decay_of[id(block.norm1.weight)] == 0
     assert decay_of[id(block.conv1.weight)] == config.weight_decay
+
+
+def test_what_is_frozen_is_not_optimised():
+    model = DepthSR(TINY)
+    train_only(model, None)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    train_only(model, "unet.error_head")
+    trained = [p for group in make_optimizer(model, TrainConfig(data="", out="")).param_groups for p in group["params"]]
+    assert {id(p) for p in trained} == {id(model.unet.error_head.weight), id(model.unet.error_head.bias)}
+    with pytest.raises(UserError, match=r"--only head: no parameter's name begins so; there are unet\.relative_stem, "):
+        train_only(model, "head")

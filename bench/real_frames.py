@@ -6,8 +6,10 @@
 Both are Middlebury stereo pairs with structured-light ground truth; the RGB is the left view.
 
 motorcycle  2014 (Scharstein et al., GCPR 2014) at a quarter of its size: motorcycle_left.png and motorcycle_disp.npz,
-            which scikit-image's wheels have up to 0.17.2 (`pip download --no-deps scikit-image==0.17.2`). Depth in
-            metres from the data set's calibration.
+            in skimage/data of scikit-image's wheels up to 0.17.2, which unzip opens; for any Python and machine:
+            pip download --no-deps --only-binary :all: --python-version 3.7 --abi cp37m \\
+                --platform manylinux1_x86_64 scikit-image==0.17.2
+            Depth in metres from the data set's calibration.
 aloe        2006 (Hirschmüller and Scharstein, CVPR 2007): aloeL.jpg and aloeGT.png of OpenCV's samples/data, which
             Debian has as opencv-doc. Disparity in pixels takes depth's place, as where papers on depth
             super-resolution score Middlebury, for the pictures come without their calibration; read the table's
@@ -28,9 +30,10 @@ FOCAL_LENGTH_PX, BASELINE_M, PRINCIPAL_POINTS_APART_PX = 994.978, 0.193001, 31.0
 
 def motorcycle(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """BGR and depth in metres, NaN where the disparity is unknown (not finite)."""
+    bgr_HW3 = _picture(folder / "motorcycle_left.png")
     disparity_px = np.load(folder / "motorcycle_disp.npz")["arr_0"].astype(np.float64)
     depth_m = FOCAL_LENGTH_PX * BASELINE_M / (disparity_px + PRINCIPAL_POINTS_APART_PX)
-    return _picture(folder / "motorcycle_left.png"), np.where(np.isfinite(disparity_px), depth_m, np.nan)
+    return bgr_HW3, np.where(np.isfinite(disparity_px), depth_m, np.nan)
 
 
 def aloe(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -40,10 +40,10 @@ def restoration_loss(
     """
     depth_loss = ops.sobel_l1_loss(depth_B1HW, target_B1HW, valid_B1HW, share[0], share[1] * gradient_weight)
     real_error = torch.where(valid_B1HW, (depth_B1HW - target_B1HW).abs(), 0.0).detach()
-    deviation = torch.where(valid_B1HW, deviance(error_B1HW, real_error), 0.0)
+    deviance_B1HW = torch.where(valid_B1HW, deviance(error_B1HW, real_error), 0.0)
     valid_B = valid_B1HW.flatten(1).sum(1)
     per_pixel = share[0] / valid_B.sum().clamp(min=1)
-    error_loss = deviation.sum() * per_pixel
+    error_loss = deviance_B1HW.sum() * per_pixel
     if rmse_weight > 0:
         depth_loss = depth_loss + rmse_weight * per_pixel * (valid_B * _rmse(depth_B1HW, target_B1HW, valid_B1HW)).sum()
     parts = {

@@ -50,6 +50,7 @@ def test_the_folders_are_read_by_eval(downloads, monkeypatch):
     np.testing.assert_array_equal(np.nan_to_num(open_dataset(out / "aloe").read("aloe_0000").depth_m), levels)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"aloeGT\.png is no picture"):
-        aloe(tmp_path)
+@pytest.mark.parametrize(("read", "name"), [(motorcycle, r"motorcycle_left\.png"), (aloe, r"aloeGT\.png")])
+def test_a_missing_file_is_named(tmp_path, read, name):
+    with pytest.raises(SystemExit, match=f"{name} is no picture"):
+        read(tmp_path)

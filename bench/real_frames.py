@@ -21,39 +21,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
+
+from depthsr import UserError
+from depthsr.io import read_rgb, read_values, write_depth, write_picture
 
 #: Of the calibration file of Motorcycle, at a quarter of its size (lengths in pixels but for the baseline).
 FOCAL_LENGTH_PX, BASELINE_M, PRINCIPAL_POINTS_APART_PX = 994.978, 0.193001, 31.086
 
 
 def motorcycle(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """BGR and depth in metres, NaN where the disparity is unknown (not finite)."""
-    bgr_HW3 = _picture(folder / "motorcycle_left.png")
-    disparity_px = np.load(folder / "motorcycle_disp.npz")["arr_0"].astype(np.float64)
+    """RGB and depth in metres, NaN where the disparity is unknown (not finite)."""
+    disparity_px = read_values(folder / "motorcycle_disp.npz").astype(np.float64)
     depth_m = FOCAL_LENGTH_PX * BASELINE_M / (disparity_px + PRINCIPAL_POINTS_APART_PX)
-    return bgr_HW3, np.where(np.isfinite(disparity_px), depth_m, np.nan)
+    return read_rgb(folder / "motorcycle_left.png"), np.where(np.isfinite(disparity_px), depth_m, np.nan)
 
 
 def aloe(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """BGR and disparity in pixels, NaN where it is unknown (0)."""
-    disparity_px = _picture(folder / "aloeGT.png")[..., 0].astype(np.float64)
-    return _picture(folder / "aloeL.jpg"), np.where(disparity_px > 0, disparity_px, np.nan)
-
-
-def _picture(path: Path) -> np.ndarray:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise SystemExit(f"{path} is no picture that OpenCV reads; see --help for where to get it.")
-    return picture
-
-
-def write(folder: Path, name: str, bgr_HW3: np.ndarray, depth_HW: np.ndarray) -> None:
-    for part in ("rgb", "depth"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "rgb" / f"{name}_0000.png"), bgr_HW3)
-    np.save(folder / "depth" / f"{name}_0000.npy", depth_HW.astype(np.float32))
+    """RGB and disparity in pixels, NaN where it is unknown (0)."""
+    disparity_px = read_values(folder / "aloeGT.png").astype(np.float64)
+    return read_rgb(folder / "aloeL.jpg"), np.where(disparity_px > 0, disparity_px, np.nan)
 
 
 def main() -> None:
@@ -63,9 +50,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     for read in (motorcycle, aloe):
-        if folder := getattr(arguments, read.__name__):
-            write(arguments.out / read.__name__, read.__name__, *read(folder))
-            print(f"wrote {arguments.out / read.__name__}")
+        name = read.__name__
+        if folder := getattr(arguments, name):
+            try:
+                rgb_HW3, depth_HW = read(folder)
+            except UserError as error:
+                parser.error(f"{error} See --help for where to get it.")
+            write_picture(arguments.out / name / "rgb" / f"{name}_0000.png", rgb_HW3)
+            write_depth(arguments.out / name / "depth" / f"{name}_0000.npy", depth_HW)
+            print(f"wrote {arguments.out / name}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from depthsr.checkpoint import load_model
 from depthsr.cuda_graphs import Function, Inputs
 from depthsr.cuda_pipeline import CudaPipeline
 from depthsr.frames import CheckedFrame
-from depthsr.models.network import DepthSR
+from depthsr.models.network import DepthSR, to_channels_last
 from depthsr.models.relative import normalise_relative
 from depthsr.precision import Precision, choose_precision, resolve_device
 
@@ -113,9 +113,8 @@ def load_restorer(name_or_path: str, device: str, dtype: str | torch.dtype) -> N
     where = resolve_device(device)
     precision = choose_precision(dtype, where)
     model = load_model(name_or_path, device="cpu", dtype=torch.float32)
-    # channels_last: convolutions on CPUs and tensor cores are faster on it.
     model = model.to(precision.weights).to(where, precision.arithmetic)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    to_channels_last(model)
     if precision.reason:
         log.info("%s", precision.reason)
     return NetworkRestorer(model, where, precision)

@@ -33,7 +33,7 @@ from depthsr.data.pairs import TrainingPairs
 from depthsr.data.relative import simulated_relative_depth
 from depthsr.journal import Journal
 from depthsr.losses import balance, restoration_loss
-from depthsr.models.network import DepthSR
+from depthsr.models.network import DepthSR, to_channels_last
 from depthsr.precision import resolve_device
 from depthsr.schedule import make_optimizer, rate_factor, train_only, with_steps
 from depthsr.types import UserError
@@ -77,7 +77,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     config = with_steps(config, len(train_names), world)
     model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        to_channels_last(model)
     train_only(model, config.only)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
     averaged = cast(DepthSR, average.module)

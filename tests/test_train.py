@@ -144,16 +144,20 @@ def test_one_sample_can_be_learnt(config, monkeypatch):
     rgb = np.repeat(mask[..., None], 3, 2).astype(np.float32)
     sample = Sample(rgb, Degraded(low_m, low_m, 0.0, None, "classical"), target_m)
     monkeypatch.setattr(TrainingPairs, "__getitem__", lambda self, key: sample)
-    l1 = []
+    l1, real, expected = [], [], []
 
-    def recording(*args):
-        loss, parts = restoration_loss(*args)
+    def recording(depth, error, target, valid, *args):
+        loss, parts = restoration_loss(depth, error, target, valid, *args)
         l1.append(parts["l1"].item())
+        real.append((depth - target).abs().mean().item())
+        expected.append(error.mean().item())
         return loss, parts
 
     monkeypatch.setattr("depthsr.train.restoration_loss", recording)
-    train(dataclasses.replace(config, steps=100, batch=1, final_fraction=0.0, learning_rate=3e-3, validate_steps=1000))
+    train(dataclasses.replace(config, steps=200, batch=1, final_fraction=0.0, learning_rate=3e-3, validate_steps=1000))
+    assert l1[99] < 0.25 * l1[0]
     assert l1[-1] < 0.25 * l1[0]
+    assert expected[-1] == pytest.approx(real[-1], rel=1.0)  # the error head knows how wrong the depth is
 
 
 def test_bf16_learns_as_fp32_does(config, monkeypatch):

@@ -27,8 +27,8 @@ def downloads(tmp_path):
 
 def test_depth_is_what_the_disparity_and_the_calibration_say(downloads):
     folder, left, disparity_px, levels = downloads
-    bgr, depth_m = motorcycle(folder)
-    np.testing.assert_array_equal(bgr, left)
+    rgb, depth_m = motorcycle(folder)
+    np.testing.assert_array_equal(rgb, left[..., ::-1])
     known = np.isfinite(disparity_px)
     np.testing.assert_array_equal(np.isfinite(depth_m), known)
     assert known.sum() == known.size - 1
@@ -50,7 +50,12 @@ def test_the_folders_are_read_by_eval(downloads, monkeypatch):
     np.testing.assert_array_equal(np.nan_to_num(open_dataset(out / "aloe").read("aloe_0000").depth_m), levels)
 
 
-@pytest.mark.parametrize(("read", "name"), [(motorcycle, r"motorcycle_left\.png"), (aloe, r"aloeGT\.png")])
-def test_a_missing_file_is_named(tmp_path, read, name):
-    with pytest.raises(SystemExit, match=f"{name} is no picture"):
-        read(tmp_path)
+@pytest.mark.parametrize(("of", "name"), [("motorcycle", "motorcycle_disp.npz"), ("aloe", "aloeGT.png")])
+def test_a_missing_file_is_told_in_a_sentence(tmp_path, monkeypatch, capsys, of, name):
+    monkeypatch.setattr("sys.argv", ["x", f"--{of}", str(tmp_path), "--out", str(tmp_path / "real")])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert (
+        f"{tmp_path / name} does not exist; check the path. See --help for where to get it." in capsys.readouterr().err
+    )
+    assert not (tmp_path / "real").exists()

@@ -155,9 +155,10 @@ def test_one_sample_can_be_learnt(config, monkeypatch):
 
     monkeypatch.setattr("depthsr.train.restoration_loss", recording)
     train(dataclasses.replace(config, steps=200, batch=1, final_fraction=0.0, learning_rate=3e-3, validate_steps=1000))
-    assert l1[99] < 0.25 * l1[0]
-    assert l1[-1] < 0.25 * l1[0]
-    assert expected[-1] == pytest.approx(real[-1], rel=1.0)  # the error head knows how wrong the depth is
+    assert max(l1[99], l1[-1]) < 0.25 * l1[0]
+    # The error head follows it down, a little behind; test_expected_error.py sees to what it settles.
+    assert 0.5 < sum(expected[50:100]) / sum(real[50:100]) < 2
+    assert expected[-1] < 0.25 * expected[0]
 
 
 def test_bf16_learns_as_fp32_does(config, monkeypatch):

@@ -3,18 +3,16 @@ so that `depthsr --help` is instant and a mistake in a path is told before torch
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import logging
 import sys
-import types
 import typing
-from collections.abc import Callable
 
 import click
 
 from depthsr import __version__
-from depthsr.config import RELATIVE_SOURCES, TrainConfig, train_config
+from depthsr.cli_options import device_option, fp16_option, model_option, parse_size, train_config_options
+from depthsr.config import RELATIVE_SOURCES, train_config
 from depthsr.types import UserError
 
 #: Packages that an installation with DEPTHSR_TORCH=0 does not bring.
@@ -28,43 +26,6 @@ INPUT_PROTOCOLS = ("metric", "ais")
 RUNTIMES = ("auto", "torch", "native")
 DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
 
-#: Of each field of TrainConfig.
-TRAIN_HELP = {
-    "data": "Folder of training pairs; its layout is detected.",
-    "out": "Folder for checkpoints, metrics and weights.",
-    "preset": "edge, edge-s, base, the folder of a saved model, or paper: base by the published recipe.",
-    "relative": "Of base: network (Depth Anything, trained too) or simulated from the true depth.",
-    "recipe": "Degradations: mixed (all) or ais.",
-    "validation": "scene, or last100 (the published recipe).",
-    "only": "Train the parameters whose names begin so, e.g. unet.error_head.",
-    "extra_data": "More to train on, not to validate on; repeat for several.",
-    "steps": "Optimisation steps.",
-    "epochs": "Passes over the frames, instead of steps.",
-    "batch": "Samples at once on each process.",
-    "accumulate": "Such batches in each step.",
-    "crop": "Side of the training crops, pixels.",
-    "final_crop": "Crop side in the last steps.",
-    "final_fraction": "Share of the steps at final-crop.",
-    "learning_rate": "Of the U-Net.",
-    "backbone_learning_rate": "Of Depth Anything.",
-    "weight_decay": "AdamW's.",
-    "warmup_steps": "Linear warm-up before the cosine.",
-    "gradient_weight": "Sobel term against L1.",
-    "rmse_weight": "Root mean square error against L1.",
-    "balance": "Mild degradations count as much as strong.",
-    "gradient_clip": "Largest gradient norm.",
-    "ema": "Decay of the averaged weights.",
-    "precision": "fp32, or bf16 autocast.",
-    "workers": "Data-loading processes.",
-    "cache_frames": "Decoded frames each keeps.",
-    "seed": "Of everything random.",
-    "compile": "Use torch.compile.",
-    "channels_last": "Memory format of the activations.",
-    "checkpoint_minutes": "Between checkpoints.",
-    "validate_steps": "Steps between validations.",
-    "device": "auto, cpu, cuda, cuda:1, ...",
-}
-
 FRAMES = "FILE|DIR|GLOB"
 DEPTH_SCALE_HELP = "Metres per stored unit{}. Default: integers are millimetres, floats metres."
 
@@ -74,40 +35,6 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
-
-
-def model_option(command: Callable) -> Callable:
-    help = "edge, edge-s, base, the folder of a saved model, or a baseline such as bilinear."
-    return click.option("--model", default="edge", help=help)(command)
-
-
-def device_option(command: Callable) -> Callable:
-    return click.option("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")(command)
-
-
-def fp16_option(command: Callable) -> Callable:
-    help = "Half-precision weights, and the device's fastest correct arithmetic."
-    return click.option("--fp16", is_flag=True, help=help)(command)
-
-
-def train_config_options(command: Callable) -> Callable:
-    """An option for each field of TrainConfig, with its name, type and default."""
-    hints = typing.get_type_hints(TrainConfig)
-    for field in reversed(dataclasses.fields(TrainConfig)):
-        name, help, hint = f"--{field.name.replace('_', '-')}", TRAIN_HELP[field.name], hints[field.name]
-        if isinstance(hint, types.UnionType):  # SOMETHING | None
-            hint = typing.get_args(hint)[0]
-        if field.default is dataclasses.MISSING:
-            option = click.option(name, required=True, type=hint, metavar="DIR", help=help)
-        elif typing.get_origin(hint) is tuple:
-            hint = typing.get_args(hint)[0]
-            option = click.option(name, multiple=True, default=field.default, type=hint, metavar="DIR", help=help)
-        elif hint is bool:
-            option = click.option(f"{name}/--no-{name[2:]}", default=field.default, help=help)
-        else:
-            option = click.option(name, default=field.default, type=hint, help=help)
-        command = option(command)
-    return command
 
 
 @click.group(
@@ -354,12 +281,30 @@ def render(out: str, scenes: int, frames: int, seed: int, size: str, threads: in
     Rooms, halls, streets, gardens and yards, as a folder for --data of train and eval, split by scene. Needs Mitsuba:
     pip install 'depthsr[render]'. A run that was interrupted goes on where it was.
     """
-    from depthsr.data.render.files import RenderOptions, parse_size, render_folder
+    from depthsr.data.render.files import RenderOptions, render_folder
 
     width, height = parse_size(size)
     options = RenderOptions(scenes=scenes, frames=frames, seed=seed, width=width, height=height, threads=threads)
     rendered, kept = render_folder(out, options)
     click.echo(f"rendered {rendered} frames to {out}" + (f", kept {kept} that were there" if kept else ""))
+
+
+@app.command()
+@click.option("--out", required=True, metavar="FILE.onnx", help="The file to write.")
+@click.option("--depth-size", required=True, metavar="WIDTHxHEIGHT", help="Of the depth that will come in, pixels.")
+@click.option("--size", default="640x480", metavar="WIDTHxHEIGHT", help="Of the RGB and of the result, pixels.")
+@model_option
+def export(out: str, depth_size: str, size: str, model: str) -> None:
+    """Write a model as an ONNX file.
+
+    Whole frames of one size, from uint8 RGB and depth in metres to depth in metres, for ONNX Runtime, OpenVINO or
+    TensorRT: pip install 'depthsr[export]'.
+    """
+    width_height, low_width_height = parse_size(size), parse_size(depth_size)
+    from depthsr.export import export_onnx
+
+    inputs = export_onnx(model, out, width_height[::-1], low_width_height[::-1])
+    click.echo(f"wrote {out} (ONNX; takes {', '.join(inputs)})")
 
 
 @app.command()

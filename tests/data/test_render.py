@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from depthsr import cli
 from depthsr.data.layouts import open_dataset
 from depthsr.data.render.camera import FIELD_OF_VIEW_DEG, Camera, looking, random_camera
-from depthsr.data.render.files import RenderOptions, parse_size, random_scene, render_folder
+from depthsr.data.render.files import RenderOptions, random_scene, render_folder
 from depthsr.data.render.light import LIGHTS
 from depthsr.data.render.renderer import Renderer
 from depthsr.data.render.scene import Lamp, Material, Scene, Sky, Sun, Surface
@@ -312,10 +312,6 @@ def test_bad_options_are_told_before_anything_is_made(tmp_path, wrong, said):
     with pytest.raises(UserError, match=said):
         CliRunner().invoke(cli.app, ["data", "render", *arguments], catch_exceptions=False)
     assert not (tmp_path / "out").exists()
-
-
-def test_size_is_width_by_height():
-    assert parse_size("640x480") == (640, 480)
 
 
 def test_help_loads_nothing_heavy(tmp_path):

@@ -46,14 +46,6 @@ class RenderOptions:
             raise UserError(f"{self.threads} threads cannot render; give at least 1.")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of "640x480". Raises UserError for anything else."""
-    width, _, height = text.partition("x")
-    if not all(side.isascii() and side.isdigit() for side in (width, height)):
-        raise UserError(f"size {text!r} is not understood; write WIDTHxHEIGHT, for example 640x480.")
-    return int(width), int(height)
-
-
 def random_scene(seed: int) -> Scene:
     """The scene of a seed: half of them indoors."""
     rng = np.random.default_rng(seed)

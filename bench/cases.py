@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import cv2
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import depthsr
-from depthsr import ops
+from depthsr import export, ops
 from depthsr.checkpoint import load_model
 from depthsr.models.blocks import NAFBlock
 from interleaved import Budget
 from roofline import Work, count
-from runtimes import OnnxFile, Outputs, eager
+from runtimes import OnnxFile, Outputs, eager, export_onnx, imported
 
 UPSAMPLING = 8
 
@@ -35,8 +36,17 @@ class Case:
     frame: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
-        self.onnx = OnnxFile(self.module, self.inputs)
+        self.onnx = OnnxFile(partial(export_onnx, self.module, self.inputs), [x.numpy() for x in self.inputs])
         self.work: Work = count(self.module, self.inputs)
+
+    @cached_property
+    def frame_onnx(self) -> OnnxFile:
+        """Of the whole frame, as `depthsr export` writes it."""
+        imported("onnxscript")
+        rgb, depth_m = self.frame
+        unknown = np.zeros(1, np.float32)
+        write = partial(export.export_onnx, self.model, size=rgb.shape[:2], low_size=depth_m.shape)
+        return OnnxFile(write, [rgb[None], depth_m[None], unknown, unknown])
 
     def expected(self, scope: str) -> Outputs:
         if scope == "frame":

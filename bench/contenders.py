@@ -15,7 +15,7 @@ import opencv_filters
 from cases import Case
 from depthsr.models.baselines import EDGE_AWARE
 from official_block import with_official_blocks
-from runtimes import Absent, Run, compiled, eager, onnx_runtime, openvino
+from runtimes import Absent, OnnxFile, Run, compiled, eager, onnx_runtime, openvino
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -67,6 +67,12 @@ def predictor(runtime: str, dtype: str, case: Case) -> Run:
     return _frame_run(lambda rgb, depth_m: predict(rgb, depth_m).depth_m, case, depthsr.__version__)
 
 
+def whole_frame(runtime: Callable[[OnnxFile], Run], case: Case) -> Run:
+    """Of what `depthsr export` writes; its first result is the depth, B×1×H×W."""
+    run = runtime(case.frame_onnx)
+    return Run(run.call, lambda results: [run.read(results)[0][0, 0]], run.version)
+
+
 def opencv_filter(name: str, case: Case) -> Run:
     if not hasattr(cv2, "ximgproc"):
         raise Absent(f"OpenCV is here without its ximgproc module: {opencv_filters.HOW_TO_GET}")
@@ -94,6 +100,8 @@ EDGE = [
     Contender("depthsr compiled", "fp32", "network", depthsr_compiled),
     Contender("depthsr torch", "fp32", "frame", partial(predictor, "torch", "fp32")),
     *(Contender("depthsr native", dtype, "frame", partial(predictor, "native", dtype)) for dtype in DTYPES),
+    Contender("depthsr export in ONNX Runtime", "fp32", "frame", partial(whole_frame, onnx_runtime)),
+    Contender("depthsr export in OpenVINO", "fp32", "frame", partial(whole_frame, partial(openvino, precision="f32"))),
     *(Contender(f"OpenCV {n}", "fp32", "frame", partial(opencv_filter, n), False) for n in opencv_filters.FILTERS),
     *(Contender(f"baseline {n}", "fp32", "frame", partial(baseline, n), False) for n in EDGE_AWARE),
 ]

@@ -103,18 +103,18 @@ def export_onnx(module: nn.Module, inputs: Sequence[Tensor], path: Path) -> None
 
 
 class OnnxFile:
-    """The exported network: written when first asked for, so that a run without ONNX does not export."""
+    """A network and its inputs; written when first asked for, so that a run without ONNX does not export."""
 
-    def __init__(self, module: nn.Module, inputs: Sequence[Tensor]) -> None:
-        self.arrays = [np.ascontiguousarray(x.numpy()) for x in inputs]
-        self._export = module, inputs
+    def __init__(self, write: Callable[[Path], object], arrays: Sequence[np.ndarray]) -> None:
+        self.arrays = [np.ascontiguousarray(x) for x in arrays]
+        self._write = write
         self._folder = tempfile.TemporaryDirectory(prefix="depthsr-bench-")
 
     @property
     def path(self) -> Path:
         path = Path(self._folder.name, "network.onnx")
         if not path.exists():
-            export_onnx(*self._export, path)
+            self._write(path)
         return path
 
 

@@ -124,6 +124,8 @@ def export_onnx(
         output_size_limit=LARGEST_CONSTANT,
     )
     program.model.doc_string = ABOUT
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, with the paths of this machine: a fifth of the file
     with atomic_path(path) as temporary:
         program.save(temporary)
     return names

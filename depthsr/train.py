@@ -73,6 +73,9 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     train_names, validation_names = split_names(dataset, config.validation)
     state = checkpoint.load_training_state(state_path, device) if state_path.exists() else None
     if state is not None:
+        if (only := state.get("only")) != config.only:
+            begun = f"with --only {only}" if only else "without --only"
+            raise UserError(f"{out} was begun {begun}; resume it so, or name another folder.")
         config = dataclasses.replace(config, accumulate=resumed_accumulate(config, world, state))
     config = with_steps(config, len(train_names), world)
     model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
@@ -119,6 +122,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
             "trained_s": trained_s + time.monotonic() - start_s,
             "world": world,
             "accumulate": config.accumulate,
+            "only": config.only,
         }
         checkpoint.save_training_state(state, state_path)
         checkpoint.save_model(averaged, out / "model")

@@ -15,6 +15,7 @@ from depthsr.data.layouts import open_dataset
 from depthsr.evaluate import evaluate
 from depthsr.losses import restoration_loss
 from depthsr.train import train
+from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,6 +58,8 @@ def test_the_error_head_alone_learns_the_mean_error(tiny_model, random_frames, t
     before, after = (checkpoint.load_model(path).state_dict() for path in (tiny_model, folder))
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {"unet.error_head.weight", "unet.error_head.bias"}
+    with pytest.raises(UserError, match=r"was begun with --only unet\.error_head; resume it so"):
+        train(dataclasses.replace(config, only=None), resume=True)
 
 
 def test_eval_puts_the_expected_error_beside_the_real_one(tiny_model, random_frames):

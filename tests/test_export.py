@@ -33,6 +33,7 @@ def test_onnx_runtime_computes_what_the_predictor_computes(model, request, tmp_p
     names = export_onnx(tmp_path / "model", file, SIZE, LOW_SIZE)
     assert names == INPUTS[: 5 if model == "tiny_base" else 4]
     assert onnx.load(file).doc_string == ABOUT
+    assert b"export.py" not in file.read_bytes()  # nothing of where it was made
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     assert [given.name for given in session.get_inputs()] == list(names)
 

@@ -214,18 +214,17 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
     weights = torch.zeros_like(total)
     rows, row_weights = coarse_neighbours(x_B1hw.shape[2], guide_B3HW.shape[2], REACH, x_B1hw)
     columns, column_weights = coarse_neighbours(x_B1hw.shape[3], guide_B3HW.shape[3], REACH, x_B1hw)
-    for row, row_weight_H in zip(rows, row_weights, strict=True):
-        x_rows, confidence_rows, guide_rows = (
-            coarse.index_select(2, row) for coarse in (x_B1hw, confidence_B1hw, guide_B3hw)
+    columns_KW, column_weights_KW = torch.stack(columns), torch.stack(column_weights)
+    for row, row_weight_H in zip(rows, row_weights, strict=True):  # a row of the window at once: all of it is large
+        x_B1HKW, confidence_B1HKW, guide_B3HKW = (
+            coarse.index_select(2, row)[..., columns_KW] for coarse in (x_B1hw, confidence_B1hw, guide_B3hw)
         )
-        for column, column_weight_W in zip(columns, column_weights, strict=True):
-            difference = guide_B3HW - guide_rows.index_select(3, column)
-            distance = difference.square().sum(1, keepdim=True)
-            likeness = (1 - distance / (16 * SIGMA_COLOUR**2)).clamp(min=0)
-            weight = likeness.square().square().square() + FLOOR  # the power of 8, for a hundredth of what pow costs
-            weight = weight * (row_weight_H[:, None] * column_weight_W) * confidence_rows.index_select(3, column)
-            total = total + weight * x_rows.index_select(3, column)
-            weights = weights + weight
+        distance = (guide_B3HW[..., None, :] - guide_B3HKW).square().sum(1, keepdim=True)
+        likeness = (1 - distance / (16 * SIGMA_COLOUR**2)).clamp(min=0)
+        colour = likeness.square().square().square() + FLOOR  # to the power of 8
+        weight_B1HKW = colour * (row_weight_H[:, None, None] * column_weights_KW) * confidence_B1HKW
+        total = total + (weight_B1HKW * x_B1HKW).sum(-2)
+        weights = weights + weight_B1HKW.sum(-2)
     return (total / weights).to(out_dtype)
 
 

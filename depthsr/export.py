@@ -57,7 +57,8 @@ class WholeFrame(nn.Module):
         frames = rgb_BHW3, depth_m_Bhw, quantisation_step_m_B, max_depth_m_B, relative_BHW
         depth_m_B1HW, error_m_B1HW = restore(self.model, *frames)
         nearest_m_B = torch.where(valid_Bhw, depth_m_Bhw, torch.inf).flatten(1).amin(1)
-        nearest_m_B = torch.where(torch.isfinite(nearest_m_B), nearest_m_B, 0.0)
+        # Not where it is finite: to OpenVINO the inf above is the largest float.
+        nearest_m_B = torch.where(valid_Bhw.flatten(1).any(1), nearest_m_B, 0.0)
         least_m_B = torch.maximum(0.5 * nearest_m_B - quantisation_step_m_B, 0.001 * nearest_m_B)
         return torch.maximum(depth_m_B1HW, least_m_B[:, None, None, None]), error_m_B1HW
 

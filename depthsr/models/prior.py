@@ -74,7 +74,7 @@ def depth_range_m(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
     count_B = valid_B1hw.flatten(1).sum(1)
     rank_B = ((count_B - 1).clamp(min=0) * RANGE_QUANTILE).round().long()
     range_B = depth_m_BN.sort(1).values.gather(1, rank_B[:, None])[:, 0]
-    return torch.where(torch.isfinite(range_B) & (range_B > 0), range_B, 1.0)
+    return torch.where((count_B > 0) & (range_B > 0), range_B, 1.0)
 
 
 def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
@@ -87,8 +87,9 @@ def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
     levels = [(values, weight)]
     while max(values.shape[-2:]) > 1:
         # Averaging value·weight and weight alike (windows cut at the border too) keeps their quotient a mean.
-        total = F.avg_pool2d(values * weight, 2, ceil_mode=True)
-        weight = F.avg_pool2d(weight, 2, ceil_mode=True)
+        window = [min(side, 2) for side in values.shape[-2:]]  # OpenVINO takes none larger than the plane
+        total = F.avg_pool2d(values * weight, window, ceil_mode=True)
+        weight = F.avg_pool2d(weight, window, ceil_mode=True)
         values = total / weight.clamp(min=1e-12)
         weight = (weight > 0).to(weight.dtype)
         levels.append((values, weight))

@@ -17,6 +17,15 @@ def test_range_is_the_quantile_of_the_valid_depths():
     assert depth_range_m(depth_m, depth_m <= 101).item() == 100.0
 
 
+@pytest.mark.parametrize("pixels", [1, 2, 49, 50, 51, 52, 101, 151, 250, 4800])
+def test_range_is_of_that_rank_however_many_are_valid(pixels):
+    depth_m = 20 * torch.rand(1, 1, 1, pixels)
+    for count in {1, 2, 50, 51, 52, 101, 151, pixels // 2, pixels - 1, pixels} & set(range(1, pixels + 1)):
+        valid = (torch.arange(pixels) < count)[torch.randperm(pixels)].reshape(depth_m.shape)
+        expected = depth_m[valid].sort().values[round((count - 1) * 0.99)]
+        assert depth_range_m(torch.where(valid, depth_m, torch.nan), valid).item() == expected
+
+
 def test_one_wild_pixel_does_not_rescale_the_frame():
     depth_m = 1 + torch.rand(1, 1, 30, 40)
     valid = torch.ones_like(depth_m, dtype=torch.bool)

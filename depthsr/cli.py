@@ -297,8 +297,8 @@ def render(out: str, scenes: int, frames: int, seed: int, size: str, threads: in
 def export(out: str, depth_size: str, size: str, model: str) -> None:
     """Write a model as an ONNX file.
 
-    Whole frames of one size, from uint8 RGB and depth in metres to depth in metres, for ONNX Runtime, OpenVINO or
-    TensorRT: pip install 'depthsr[export]'.
+    Whole frames of one size, from uint8 RGB and depth in metres to depth in metres, for ONNX Runtime, OpenVINO and
+    others: pip install 'depthsr[export]'.
     """
     width_height, low_width_height = parse_size(size), parse_size(depth_size)
     from depthsr.export import export_onnx

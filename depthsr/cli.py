@@ -24,6 +24,7 @@ PROTOCOLS = (
 )  # fmt: skip
 INPUT_PROTOCOLS = ("metric", "ais")
 RUNTIMES = ("auto", "torch", "native")
+DOWNSAMPLINGS = ("bicubic", "bilinear", "box")
 DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
 
 FRAMES = "FILE|DIR|GLOB"
@@ -63,6 +64,11 @@ def app() -> None: ...
 )
 @click.option("--quantisation-step", type=float, help="Metres between the levels of a coarsely quantised input.")
 @click.option("--max-depth", type=float, help="Largest depth there can be, metres, if known.")
+@click.option(
+    "--downsampling",
+    type=click.Choice(DOWNSAMPLINGS),
+    help="How the depth was made smaller, if that is certain: the result will agree with it.",
+)
 @device_option
 @click.option(
     "--runtime",
@@ -88,6 +94,7 @@ def infer(
     protocol: str,
     quantisation_step: float | None,
     max_depth: float | None,
+    downsampling: str | None,
     device: str,
     runtime: str,
     depth_format: str | None,
@@ -96,9 +103,12 @@ def infer(
     """Restore your own depth maps."""
     from depthsr.io import pair_inputs
 
-    if protocol == "ais" and (depth_scale, quantisation_step, max_depth) != (None, None, None):
+    if protocol == "ais" and any(
+        given is not None for given in (depth_scale, quantisation_step, max_depth, downsampling)
+    ):
         raise UserError(
-            "--protocol ais fixes unit, step and range; leave out --depth-scale, --quantisation-step, --max-depth."
+            "--protocol ais fixes unit, step, range and downsampling; leave out --depth-scale, --quantisation-step, "
+            "--max-depth and --downsampling."
         )
     frames = pair_inputs(rgb, depth, relative)
 
@@ -112,6 +122,7 @@ def infer(
         depth_scale=depth_scale,
         quantisation_step_m=quantisation_step,
         max_depth_m=max_depth,
+        downsampling=downsampling,
         depth_format=depth_format,
         picture=picture,
     )
@@ -172,6 +183,7 @@ def train(context: click.Context, resume: bool, **options: typing.Any) -> None:
     help="Say that --data are the test frames of middlebury, lu, nyuv2, rgb-d-d, rgb-d-d-sensor or arkitscenes: adds "
     "the figures published for the same protocol.",
 )
+@click.option("--tell-downsampling", is_flag=True, help="Tell the methods how the protocol makes depth smaller.")
 @click.option("--json", metavar="FILE", help="Write the scores, also of each frame.")
 @click.option("--markdown", metavar="FILE", help="Write the table.")
 @click.option("--sheet", metavar="FILE", help="Write a picture of the worst and the median frame.")
@@ -193,6 +205,7 @@ def evaluate(
     seed: int,
     relative: str,
     benchmark: str | None,
+    tell_downsampling: bool,
     json: str | None,
     markdown: str | None,
     sheet: str | None,
@@ -214,10 +227,10 @@ def evaluate(
     }
     where: dict[str, typing.Any] = {"device": device, "dtype": "fp16" if fp16 else "auto"}
     if robustness is not None:
-        if protocol != "ais" or (benchmark, markdown, sheet) != (None, None, None):
+        if protocol != "ais" or (benchmark, markdown, sheet) != (None, None, None) or tell_downsampling:
             raise UserError(
-                "--robustness varies the challenge's law: give --protocol ais, and leave out --benchmark, --markdown "
-                "and --sheet."
+                "--robustness varies the challenge's law: give --protocol ais, and leave out --benchmark, --markdown, "
+                "--sheet and --tell-downsampling."
             )
         from depthsr.report import write_json
         from depthsr.robustness import check_figure, draw, measure, table
@@ -233,7 +246,8 @@ def evaluate(
     from depthsr.evaluate import evaluate as run
     from depthsr.report import markdown_table, write_json, write_markdown
 
-    result = run(data, protocol, models, **options, benchmark=benchmark, **where)
+    options |= {"benchmark": benchmark, "tell_downsampling": tell_downsampling}
+    result = run(data, protocol, models, **options, **where)
     if json is not None:
         write_json(result, json)
     if markdown is not None:

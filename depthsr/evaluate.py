@@ -25,6 +25,7 @@ from depthsr.data.degrade import (
     Degraded,
     degrade,
     dequantise_ais,
+    downsampling_of,
     ground_truth,
 )
 from depthsr.data.layouts import Frame, FrameDataset, open_dataset
@@ -61,6 +62,7 @@ def evaluate(
     seed: int = 0,
     relative: str = "network",
     benchmark: str | None = None,
+    tell_downsampling: bool = False,
     device: str = "auto",
     dtype: str = "auto",
 ) -> dict:
@@ -78,10 +80,13 @@ def evaluate(
     relative   one of depthsr.config.RELATIVE_SOURCES: models that take relative depth make it with their own network,
                or get it simulated from the truth (depthsr.data.relative), the i-th frame's drawn from seed + i.
     benchmark  one of depthsr.published.BENCHMARKS, if `data` are its test frames: puts published figures beside ours.
+    tell_downsampling  tell every method how the protocol makes depth smaller, so that its result is made to agree with
+               the measurement (depthsr.consistency); the baselines' too.
 
     Returns
       protocol, frames (their number), split, seed, device, benchmark
       relative        as given, where a method takes relative depth; else None.
+      downsampling    what the methods were told; None: nothing.
       unit            of depth and of every error: "m", or "grey levels" for the benchmarks that are scored so.
       ranges_m        limits of the ranges of depth that are scored apart.
       input           "simulated", "own" (all frames brought theirs) or "mixed".
@@ -97,10 +102,11 @@ def evaluate(
       frame_names, scenes, per_frame   the last is one {"method", metric: [a value or None a frame]} a method.
 
     Raises UserError for an unknown protocol, split, benchmark, model or source of relative depth, for "simulated"
-    where no model takes it, and bad files.
+    where no model takes it, for a protocol without a downsampling to tell, and bad files.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
+    downsampling = downsampling_of(protocol) if tell_downsampling else None
     unit = "m" if benchmark is None else check_benchmark(benchmark).unit
     dataset = open_dataset(data)
     split = split or ("val" if dataset.has_own_split else "all")
@@ -110,7 +116,7 @@ def evaluate(
     used_relative = relative_source(relative, predictors)
     limits_m = () if unit != "m" else AIS_RANGES_M if protocol == "ais" else RANGES_M
 
-    measured = _measure(dataset, names, protocol, predictors, limits_m, seed, relative)
+    measured = _measure(dataset, names, protocol, predictors, limits_m, seed, relative, downsampling)
     if not measured.frame_names:
         raise UserError(f"{data} has no frame with depth to score; check the files in its depth folder.")
     scenes = [dataset.scene(name) for name in measured.frame_names]
@@ -130,6 +136,7 @@ def evaluate(
         "device": str(resolve_device(device)),
         "benchmark": benchmark,
         "relative": used_relative,
+        "downsampling": downsampling,
         "unit": unit,
         "ranges_m": list(limits_m),
         "input": measured.inputs,
@@ -181,6 +188,7 @@ def _measure(
     limits_m: Sequence[float],
     seed: int,
     relative: str,
+    downsampling: str | None,
 ) -> _Measured:
     """Restore and score frame by frame; frames with nothing to score or to start from are left out, and told."""
     measured = _Measured()
@@ -194,9 +202,10 @@ def _measure(
         relative_HW = relative_input(frame, name, dataset, relative, seed)
         for method, predictor in predictors.items():
             if not measured.times_ms[method]:
-                restore(predictor, frame, degraded, relative_HW)  # the first call pays for start-up; not counted
+                # The first call pays for start-up; not counted.
+                restore(predictor, frame, degraded, relative_HW, downsampling)
             start = time.perf_counter()
-            restored = restore(predictor, frame, degraded, relative_HW)
+            restored = restore(predictor, frame, degraded, relative_HW, downsampling)
             measured.times_ms[method].append(1e3 * (time.perf_counter() - start))
             measured.scores[method].append(
                 {
@@ -328,7 +337,11 @@ def relative_input(frame: Frame, name: str, dataset: FrameDataset, relative: str
 
 
 def restore(
-    predictor: Predictor, frame: Frame, degraded: Degraded, relative_HW: np.ndarray | None = None
+    predictor: Predictor,
+    frame: Frame,
+    degraded: Degraded,
+    relative_HW: np.ndarray | None = None,
+    downsampling: str | None = None,
 ) -> Prediction:
     """The method is told what is known of the input, and gets relative depth if it takes it."""
     return predictor(
@@ -337,4 +350,5 @@ def restore(
         relative=relative_HW if predictor.restorer.takes_relative else None,
         quantisation_step_m=degraded.quantisation_step_m,
         max_depth_m=degraded.max_depth_m,
+        downsampling=downsampling,
     )

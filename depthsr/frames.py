@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depthsr.data.resample import KERNELS
 from depthsr.inputs import check_depth, check_levels, check_picture, check_relative, check_sizes
 from depthsr.types import UserError
 
@@ -26,10 +27,15 @@ class Settings:
     quantisation_step_m: float | None = None
     max_depth_m: float | None = None
     protocol: str = "metric"
+    downsampling: str | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise UserError(f"protocol {self.protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
+        if self.downsampling not in (None, *KERNELS):
+            raise UserError(f"downsampling {self.downsampling!r} is unknown; choose one of {', '.join(KERNELS)}.")
+        if self.downsampling is not None and self.protocol == "ais":
+            raise UserError("the challenge keeps single pixels, which no downsampling describes; leave it out.")
         _check_positive(self.quantisation_step_m, "quantisation step", zero_allowed=True)
         _check_positive(self.max_depth_m, "largest depth")
 
@@ -44,6 +50,7 @@ class CheckedFrame:
     quantisation_step_m  0 = none known.
     max_depth_m          None = unknown.
     protocol             one of PROTOCOLS.
+    downsampling         one of KERNELS, None = unknown.
     """
 
     rgb_HW3: np.ndarray
@@ -52,6 +59,7 @@ class CheckedFrame:
     quantisation_step_m: float
     max_depth_m: float | None
     protocol: str
+    downsampling: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,7 +86,15 @@ def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> Chec
     check_sizes(size, depth_m_hw.shape)
     if relative is not None:
         relative = cv2.resize(check_relative(relative, size), size[::-1], interpolation=cv2.INTER_LINEAR)
-    return CheckedFrame(rgb_HW3, depth_m_hw, relative, quantisation_step_m or 0.0, max_depth_m, settings.protocol)
+    return CheckedFrame(
+        rgb_HW3,
+        depth_m_hw,
+        relative,
+        quantisation_step_m or 0.0,
+        max_depth_m,
+        settings.protocol,
+        settings.downsampling,
+    )
 
 
 def _check_positive(value: float | None, name: str, zero_allowed: bool = False) -> None:

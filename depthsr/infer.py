@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
+from depthsr.consistency import consistent_with
 from depthsr.frames import PROTOCOLS as PROTOCOLS
 from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
@@ -97,6 +98,7 @@ class Predictor:
         quantisation_step_m: float | None = None,
         max_depth_m: float | None = None,
         protocol: str = "metric",
+        downsampling: str | None = None,
     ) -> Prediction:
         """Depth in metres at the RGB's resolution.
 
@@ -108,10 +110,13 @@ class Predictor:
         quantisation_step_m  metres between the levels of the measurement; None or 0: none known.
         max_depth_m          the largest depth there can be, where it is known; the result is clipped to it.
         protocol  "metric": a sensor's depth in some unit. "ais": the 2024 AIS challenge (step 16, known range 300).
+        downsampling  "bicubic", "bilinear" or "box" (area mean), antialiased: how `depth` was made of a larger map, if
+                  that is known for certain. The result is then made to agree with it (depthsr.consistency), but for
+                  noise; error_m stays what the model expected before.
 
         Arrays or torch tensors. Raises UserError when the input cannot be a frame (see depthsr.inputs).
         """
-        settings = Settings(scale, quantisation_step_m, max_depth_m, protocol)
+        settings = Settings(scale, quantisation_step_m, max_depth_m, protocol, downsampling)
         return self._start([self._checked(rgb, depth, relative, settings)])()[0]
 
     def batch(self, frames: Sequence[tuple], **settings: Any) -> list[Prediction]:
@@ -119,7 +124,7 @@ class Predictor:
 
         frames    (rgb, depth) or (rgb, depth, relative) each, of any sizes. PyTorch takes those of equal sizes through
                   the network together, so memory limits how many there may be; other runtimes take one after the other.
-        settings  scale, quantisation_step_m, max_depth_m and protocol of all of them, as in a call.
+        settings  scale, quantisation_step_m, max_depth_m, protocol, downsampling of all of them, as in a call.
 
         Raises UserError for the first that cannot be a frame, and says which; nothing is computed then.
         """
@@ -200,6 +205,9 @@ class Predictor:
         depth_m, error_m = restored
         if not np.isfinite(depth_m).all():
             raise RuntimeError(f"{self.name} gave {(~np.isfinite(depth_m)).sum()} values that are not finite")
+        if frame.downsampling is not None:
+            depth_m = consistent_with(frame.depth_m_hw, depth_m, error_m, frame.downsampling)
+            depth_m = np.minimum(depth_m, _ceiling_m(frame))
         depth_m = np.maximum(depth_m, _floor_m(frame.depth_m_hw, frame.quantisation_step_m))
         if error_m is None:
             error_m = np.full_like(depth_m, np.nan)
@@ -262,6 +270,12 @@ def _floor_m(depth_m_hw: np.ndarray, quantisation_step_m: float) -> np.float32:
     """Half the nearest measurement, less one quantisation step; never 0, because 0 means "no value" in every file."""
     nearest_m = np.nanmin(depth_m_hw)
     return np.float32(max(0.5 * nearest_m - quantisation_step_m, 0.001 * nearest_m))
+
+
+def _ceiling_m(frame: CheckedFrame) -> np.float32:
+    """What no network goes beyond either (DepthSR.infer)."""
+    farthest_m = 1.05 * np.nanmax(frame.depth_m_hw) + 0.5 * frame.quantisation_step_m
+    return np.float32(min(farthest_m, frame.max_depth_m or np.inf))
 
 
 def _confidence(depth_m: np.ndarray, error_m: np.ndarray) -> np.ndarray:

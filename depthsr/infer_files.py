@@ -30,7 +30,7 @@ class FileOptions:
 
     protocol             "metric" or "ais" (depth files hold the challenge's low-resolution levels).
     depth_scale          metres per stored unit; None: integers are millimetres, floating point metres.
-    quantisation_step_m, max_depth_m   as in Predictor.
+    quantisation_step_m, max_depth_m, downsampling   as in Predictor.
     depth_format         one of depthsr.io.DEPTH_FORMATS.
     picture              also write NAME.vis.png: RGB, input and result side by side.
     """
@@ -39,6 +39,7 @@ class FileOptions:
     depth_scale: float | None = None
     quantisation_step_m: float | None = None
     max_depth_m: float | None = None
+    downsampling: str | None = None
     depth_format: str = "png"
     picture: bool = True
 
@@ -83,6 +84,7 @@ def restore_file(predictor: Predictor, frame: Inputs, output: Path, picture: Pat
             quantisation_step_m=options.quantisation_step_m,
             max_depth_m=options.max_depth_m,
             protocol=options.protocol,
+            downsampling=options.downsampling,
         )
     except UserError as error:
         others = [frame.depth] if frame.relative is None else [frame.depth, frame.relative]

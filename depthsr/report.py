@@ -91,6 +91,8 @@ def _caption(result: dict) -> str:
     source = "" if result["input"] == "simulated" else f", low-resolution input: {result['input']}"
     if result["relative"] is not None:
         source += f", relative depth: {result['relative']}"
+    if result["downsampling"] is not None:
+        source += f", downsampling told: {result['downsampling']}"
     return (
         f"{result['protocol']}: {result['frames']} frames, split {result['split']}, seed {result['seed']}{source}; "
         f"in brackets {100 * interval['level']:g} % intervals, bootstrap of {interval['units']} {interval['unit']}s"

@@ -38,7 +38,8 @@ def write_sheet(
         degraded = degraded_input(frame, name, dataset, protocol, result["seed"])
         relative_HW = relative_input(frame, name, dataset, result["relative"] or "network", result["seed"])
         depths_m = {
-            method: restore(predictor, frame, degraded, relative_HW).depth_m for method, predictor in predictors.items()
+            method: restore(predictor, frame, degraded, relative_HW, result["downsampling"]).depth_m
+            for method, predictor in predictors.items()
         }
         rows += _rows(f"{which}: {name}", frame.rgb, degraded.depth_m, depths_m, truth_m, result["unit"])
     write_picture(path, np.vstack(rows))

@@ -19,6 +19,7 @@ from depthsr import cli
 from depthsr.cli_options import TRAIN_HELP, parse_size
 from depthsr.config import TrainConfig, train_config
 from depthsr.data.degrade import PROTOCOLS, degrade
+from depthsr.data.resample import KERNELS
 from depthsr.infer import PROTOCOLS as INPUT_PROTOCOLS
 from depthsr.infer import load
 from depthsr.io import DEPTH_FORMATS, read_depth, read_rgb, write_depth, write_picture
@@ -228,6 +229,7 @@ def test_doctor_and_version_speak():
 def test_choices_are_those_of_the_library():
     assert (cli.PROTOCOLS, cli.INPUT_PROTOCOLS) == (PROTOCOLS, INPUT_PROTOCOLS)
     assert (cli.DEPTH_FORMATS, cli.RUNTIMES) == (DEPTH_FORMATS, RUNTIMES)
+    assert tuple(KERNELS) == cli.DOWNSAMPLINGS
 
 
 def test_help_and_version_load_nothing_heavy():

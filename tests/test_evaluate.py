@@ -15,6 +15,7 @@ from depthsr.bootstrap import bootstrap
 from depthsr.config import EDGE
 from depthsr.data.degrade import PROTOCOLS, degrade, dequantise_ais, ground_truth
 from depthsr.evaluate import evaluate
+from depthsr.infer import load
 from depthsr.models.baselines import BASELINES
 from depthsr.types import UserError
 
@@ -238,6 +239,24 @@ def test_frames_without_depth_are_left_out_and_said(pairs: Path, caplog: pytest.
         np.save(pairs / f"depth/{name}.npy", np.zeros((48, 64), np.float32))
     with pytest.raises(UserError, match="no frame"):
         evaluate(pairs, "tof", ["bilinear"], baselines=False)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "downsampling"), [("gdsr-x8", "bicubic"), ("gdsr-x4-noisy", "bicubic"), ("tof", "box")]
+)
+def test_methods_are_told_how_depth_was_made_smaller(pairs: Path, protocol: str, downsampling: str) -> None:
+    result = evaluate(pairs, protocol, ["bilinear"], baselines=False, limit=1, tell_downsampling=True)
+    rgb, depth_m = read_pair(pairs, "hall_1")
+    degraded, truth_m = degrade(depth_m, protocol, seed=0), ground_truth(depth_m, protocol)
+    told = load("bilinear")(rgb, degraded.depth_m, downsampling=downsampling)
+    assert result["downsampling"] == downsampling
+    assert result["rows"][0]["rmse"] == pytest.approx(metrics.score(told.depth_m, truth_m)["rmse"])
+    silent = evaluate(pairs, protocol, ["bilinear"], baselines=False, limit=1)
+    assert silent["downsampling"] is None
+    assert silent["rows"][0]["rmse"] != pytest.approx(result["rows"][0]["rmse"])
+    for nothing_to_tell in ("ais", "clean"):
+        with pytest.raises(UserError, match=f"{nothing_to_tell} keeps pixels as they are"):
+            evaluate(pairs, nothing_to_tell, ["bilinear"], tell_downsampling=True)
 
 
 def test_mistakes(pairs: Path) -> None:

@@ -19,6 +19,7 @@ def result(**changes) -> dict:
         "split": "val",
         "seed": 0,
         "relative": None,
+        "downsampling": None,
         "unit": "m",
         "ranges_m": [16.0],
         "input": "simulated",

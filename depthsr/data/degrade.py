@@ -110,6 +110,19 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
     return Degraded(low_m, low_m, 0.0, None, protocol)
 
 
+def downsampling_of(protocol: str) -> str:
+    """Of depthsr.data.resample.KERNELS: what makes the low-resolution depth of a protocol.
+
+    Raises UserError for an unknown protocol and for one that averages nothing.
+    """
+    _check(protocol)
+    if protocol == "tof":
+        return "box"
+    if protocol.startswith("gdsr"):
+        return "bicubic"
+    raise UserError(f"protocol {protocol} keeps pixels as they are, which no downsampling describes; leave it out.")
+
+
 def low_size(depth_HW: np.ndarray, factor: float) -> tuple[int, int]:
     """(h, w) of a map shrunk by `factor`. Raises UserError when nothing would be left."""
     size = (int(depth_HW.shape[0] // factor), int(depth_HW.shape[1] // factor))

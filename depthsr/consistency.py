@@ -45,7 +45,8 @@ def consistent_with(
     noise_m = np.where(valid_hw, measured_m_hw, 0) * _noise_share(residual_m[valid_hw], measured_m_hw[valid_hw])
     if error_m_HW is None:
         error_m_HW = np.full_like(depth_m_HW, np.sqrt(np.mean(residual_m[valid_hw] ** 2)))
-    weight_HW = _floored(error_m_HW) ** POWER
+    # No error is 0, or nothing could be corrected there.
+    weight_HW = np.maximum(error_m_HW, np.float32(1e-6) * np.nanmax(measured_m_hw)) ** POWER
     variance_hw = (noise_m**POWER).astype(np.float32)
 
     # Scaled so that the diagonal is 1; pixels without a measurement become rows of zeros, whose unknowns stay 0.
@@ -64,11 +65,6 @@ def consistent_with(
 def _noise_share(residual_m_N: np.ndarray, measured_m_N: np.ndarray) -> float:
     """Standard deviation of the measurement's noise as a share of the depth."""
     return float(np.quantile(np.abs(residual_m_N) / measured_m_N, NOISE_QUANTILE)) / NOISE_QUANTILE_OF_NORMAL
-
-
-def _floored(error_m_HW: np.ndarray) -> np.ndarray:
-    """No error is 0, or nothing could be corrected there."""
-    return np.maximum(error_m_HW, 1e-6 * error_m_HW.max() + np.finfo(np.float32).tiny)
 
 
 def _conjugate_gradients(matrix, right: np.ndarray) -> np.ndarray:

@@ -70,6 +70,16 @@ def test_what_agrees_is_left_alone():
     np.testing.assert_allclose(consistent_with(measured_m, truth_m, error_m, "bicubic"), truth_m, rtol=1e-5)
 
 
+@pytest.mark.parametrize("expected_error", [None, 0])
+def test_what_agrees_exactly_is_left_alone_whatever_error_is_expected(expected_error):
+    measured_m = np.random.default_rng(0).integers(1, 9, (6, 5)).astype(np.float32)
+    depth_m = measured_m.repeat(4, 0).repeat(8, 1)  # means of equal whole numbers, without rounding
+    error_m = None if expected_error is None else np.full_like(depth_m, expected_error)
+    np.testing.assert_array_equal(consistent_with(measured_m, depth_m, error_m, "box"), depth_m)
+    met = resample(consistent_with(measured_m, depth_m * 1.01, error_m, "box"), (6, 5), "box")
+    assert np.isfinite(met).all()
+
+
 def test_noise_is_told_from_error():
     """Of a measurement that is noise and nothing else, hardly any of the noise gets into a perfect estimate."""
     truth_m, measured_m, _, _ = random_case((240, 320), (60, 80), "box")

@@ -103,9 +103,7 @@ def infer(
     """Restore your own depth maps."""
     from depthsr.io import pair_inputs
 
-    if protocol == "ais" and any(
-        given is not None for given in (depth_scale, quantisation_step, max_depth, downsampling)
-    ):
+    if protocol == "ais" and (depth_scale, quantisation_step, max_depth, downsampling) != (None, None, None, None):
         raise UserError(
             "--protocol ais fixes unit, step, range and downsampling; leave out --depth-scale, --quantisation-step, "
             "--max-depth and --downsampling."

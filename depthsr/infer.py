@@ -20,7 +20,7 @@ from depthsr.frames import PROTOCOLS as PROTOCOLS
 from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
 from depthsr.runtime import choose_runtime
-from depthsr.types import Prediction, UserError
+from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -274,8 +274,8 @@ def _floor_m(depth_m_hw: np.ndarray, quantisation_step_m: float) -> np.float32:
 
 def _ceiling_m(frame: CheckedFrame) -> np.float32:
     """What no network goes beyond either (DepthSR.infer)."""
-    farthest_m = 1.05 * np.nanmax(frame.depth_m_hw) + 0.5 * frame.quantisation_step_m
-    return np.float32(min(farthest_m, frame.max_depth_m or np.inf))
+    limit_m = FARTHEST_OVER_MEASURED * np.nanmax(frame.depth_m_hw) + frame.quantisation_step_m / 2
+    return np.float32(min(limit_m, frame.max_depth_m or np.inf))
 
 
 def _confidence(depth_m: np.ndarray, error_m: np.ndarray) -> np.ndarray:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Largest float16; the challenge and MVS-Synth write the sky with it.
 SKY_FLOAT16 = 65504.0
 
+#: No network's result goes further than the largest measured depth times this and half a quantisation step.
+FARTHEST_OVER_MEASURED = 1.05
+
 #: Relative depth is inverse depth up to scale and offset: these quantiles of a frame are mapped to 0 (far) and 1
 #: (near), and what lies beyond is clipped at these limits.
 RELATIVE_QUANTILES = (0.02, 0.98)

@@ -24,6 +24,10 @@ AIS_STEP_M = 2.0**AIS_DROPPED_BITS
 AIS_ADDITIVE = (0.016, 0.037)
 AIS_MULTIPLICATIVE = (0.003, 0.019)
 
+#: What makes depth smaller, of depthsr.data.resample.KERNELS.
+GDSR_DOWNSAMPLING = "bicubic"
+TOF_DOWNSAMPLING = "box"
+
 GDSR_FACTORS = (4, 8, 16)
 #: Of the "-noisy" protocols: standard deviation as a share of the depth.
 GDSR_NOISE = 0.02
@@ -103,7 +107,7 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
     if protocol == "clean":
         return Degraded(clipped_m, clipped_m, 0.0, None, protocol)
     factor = int(protocol.split("-")[1][1:])
-    low_m = resample_masked(clipped_m, low_size(clipped_m, factor), "bicubic")
+    low_m = resample_masked(clipped_m, low_size(clipped_m, factor), GDSR_DOWNSAMPLING)
     low_m = np.maximum(low_m, np.nanmin(clipped_m))  # the cubic kernel undershoots at edges, below zero even
     if protocol.endswith("noisy"):
         low_m = add_noise(low_m, GDSR_NOISE, rng)
@@ -117,9 +121,9 @@ def downsampling_of(protocol: str) -> str:
     """
     _check(protocol)
     if protocol == "tof":
-        return "box"
+        return TOF_DOWNSAMPLING
     if protocol.startswith("gdsr"):
-        return "bicubic"
+        return GDSR_DOWNSAMPLING
     raise UserError(f"protocol {protocol} keeps pixels as they are, which no downsampling describes; leave it out.")
 
 
@@ -223,7 +227,7 @@ def tof(depth_m: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndar
     half of the strongest edges without an echo, a twentieth of the frame in holes, millimetre steps.
     """
     known_m = remove_sky(depth_m)
-    low_m = resample_masked(known_m, low_size(known_m, factor), "box")
+    low_m = resample_masked(known_m, low_size(known_m, factor), TOF_DOWNSAMPLING)
     valid = np.isfinite(low_m)
     if not valid.any():
         return low_m

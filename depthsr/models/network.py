@@ -22,7 +22,7 @@ from depthsr.config import ModelConfig
 from depthsr.models.alignment import WINDOWS, align_relative
 from depthsr.models.blocks import FUSIONS, blocks, down, up
 from depthsr.models.prior import CANDIDATES, NEAREST, UPSAMPLINGS, Prior, make_prior
-from depthsr.types import UserError
+from depthsr.types import FARTHEST_OVER_MEASURED, UserError
 
 #: Depth channels the depth path sees beside RGB: upsamplings, logarithm of the first, ambiguity, validity.
 DEPTH_CHANNELS = UPSAMPLINGS + 3
@@ -216,7 +216,8 @@ class DepthSR(
         with torch.autocast(rgb_B3HW.device.type, dtype=dtype, enabled=dtype != torch.float32):
             depth_B1HW, error_B1HW = self(rgb_B3HW, prior, relative_B1HW)
         scale_B111 = prior.scale_m_B[:, None, None, None]
-        limit_m_B = 1.05 * torch.where(valid_B1hw, depth_m_B1hw, 0.0).flatten(1).amax(1) + step_m_B / 2
+        farthest_m_B = torch.where(valid_B1hw, depth_m_B1hw, 0.0).flatten(1).amax(1)
+        limit_m_B = FARTHEST_OVER_MEASURED * farthest_m_B + step_m_B / 2
         limit_m_B = torch.where(range_m_B > 0, torch.minimum(limit_m_B, range_m_B), limit_m_B)
         limit_B111 = limit_m_B[:, None, None, None]
         depth_m_B1HW = torch.minimum((depth_B1HW * scale_B111).clamp(min=0), limit_B111)

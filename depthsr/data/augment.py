@@ -61,13 +61,25 @@ def random_depth_curve(depth_m_HW: np.ndarray, rng: np.random.Generator) -> np.n
     The largest depth becomes 1 to 200 m (log-uniform) and the share of it that a pixel has is raised to a power of
     0.6 to 1.6, so that what is near fills more or less of the range: a street's frame gets a room's depths.
     """
-    known_m = depth_m_HW[np.isfinite(depth_m_HW) & (depth_m_HW > 0)]
-    if not known_m.size:
+    if not (farthest_m := farthest(depth_m_HW)):
         return depth_m_HW
     power = np.exp(rng.uniform(-0.5, 0.5))
     range_m = np.exp(rng.uniform(0, np.log(200)))
     with np.errstate(invalid="ignore"):
-        return (range_m * np.maximum(depth_m_HW / known_m.max(), 0) ** power).astype(np.float32)
+        return (range_m * np.maximum(depth_m_HW / farthest_m, 0) ** power).astype(np.float32)
+
+
+def random_reach(
+    depth_m_HW: np.ndarray, farthest_m: float, limits_m: tuple[float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """The same scene larger or smaller, so that its farthest_m comes to lie between the limits (log-uniform)."""
+    reach_m = np.exp(rng.uniform(*np.log(limits_m)))
+    return (depth_m_HW * (reach_m / farthest_m)).astype(np.float32)
+
+
+def farthest(depth_m_HW: np.ndarray) -> float:
+    """The largest depth there is, 0 where there is none: inf and NaN are no depths."""
+    return float(np.max(depth_m_HW, initial=0.0, where=np.isfinite(depth_m_HW)))
 
 
 def random_misalignment(depth_m_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:

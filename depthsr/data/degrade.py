@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from depthsr.data.augment import random_depth_curve, random_misalignment
+from depthsr.data.augment import farthest, random_depth_curve, random_misalignment, random_reach
 from depthsr.data.resample import centre_sample, resample_masked
 from depthsr.types import SKY_FLOAT16, UserError
 
@@ -257,7 +257,9 @@ def _check(protocol: str) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 
-def random_degradation(depth_m: np.ndarray, recipe: str, rng: np.random.Generator) -> tuple[Degraded, np.ndarray]:
+def random_degradation(
+    depth_m: np.ndarray, recipe: str, rng: np.random.Generator, farthest_m: float | None = None
+) -> tuple[Degraded, np.ndarray]:
     """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on.
 
     recipe "ais": the challenge law on randomly rescaled depth. "mixed": two samples in five are of that law, every
@@ -265,9 +267,15 @@ def random_degradation(depth_m: np.ndarray, recipe: str, rng: np.random.Generato
     factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the depth,
     up to 5 of 8 bits dropped (told to the network or not), blur, holes, or the ToF law; every fourth of these has its
     depths remapped (`random_depth_curve`), every eighth is a pixel off (`random_misalignment`).
+
+    farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
+                challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.
     """
     kind = "ais" if recipe == "ais" else rng.choice(["ais", "classical", "tof"], p=[0.4, 0.5, 0.1])
-    if kind != "ais" and rng.random() < 0.25:
+    farthest_m = farthest(depth_m) if farthest_m is None else farthest_m
+    if kind == "ais" and 0 < farthest_m < 2 * AIS_STEP_M:
+        depth_m = random_reach(depth_m, farthest_m, (2 * AIS_STEP_M, AIS_CLIP_M), rng)
+    elif kind != "ais" and rng.random() < 0.25:
         depth_m = random_depth_curve(depth_m, rng)
     else:
         depth_m = depth_m * np.exp(rng.uniform(-0.7, 0.7))

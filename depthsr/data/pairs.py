@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthsr.data.augment import random_camera, random_colour, random_crop, random_flip
+from depthsr.data.augment import farthest, random_camera, random_colour, random_crop, random_flip
 from depthsr.data.dataset import FrameDataset
 from depthsr.data.degrade import Degraded, random_degradation
 from depthsr.data.relative import simulated_relative_depth
@@ -56,9 +56,9 @@ class TrainingPairs:
         rng = np.random.default_rng([self._seed, step, number])
         while True:
             rgb, depth_m = self._read(self._names[rng.integers(len(self._names))])
-            frame_side_px = min(depth_m.shape)
+            frame_side_px, farthest_m = min(depth_m.shape), farthest(depth_m)
             rgb, depth_m = random_flip(*random_crop(rgb, depth_m, side, rng), rng)
-            degraded, target_m = random_degradation(depth_m, self._recipe, rng)
+            degraded, target_m = random_degradation(depth_m, self._recipe, rng, farthest_m)
             if np.isfinite(degraded.depth_m).any():  # a crop of nothing but sky has no measurement to learn from
                 rgb = random_camera(random_colour(rgb, rng), rng)
                 relative = self._relative_depth(rgb, depth_m, target_m, frame_side_px, rng) if self._relative else None

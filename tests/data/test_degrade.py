@@ -239,3 +239,26 @@ def test_mixed_training_varies_the_challenge_law_and_ais_does_not(depth_m):
     assert laws["ais"] == {(8, 16.0)}
     assert len(laws["mixed"]) > 8
     assert (8, 16.0) in laws["mixed"]
+
+
+def test_the_challenge_law_enlarges_a_room_and_no_frame_that_reaches_far():
+    crop_m = np.random.default_rng(0).uniform(1, 6, (64, 64)).astype(np.float32)
+    reaches_m = {None: [], 12.0: [], 40.0: []}
+    for farthest_m, found in reaches_m.items():
+        for seed in range(100):
+            _, target_m = random_degradation(crop_m, "ais", np.random.default_rng(seed), farthest_m)
+            factor = target_m / crop_m
+            unclipped = target_m < AIS_CLIP_M
+            np.testing.assert_allclose(factor[unclipped], factor[unclipped][0], rtol=1e-5)
+            found.append((crop_m.max() if farthest_m is None else farthest_m) * factor[unclipped][0])
+    for farthest_m in (None, 12.0):  # of the whole frame, of which the crop is the nearer half
+        assert 32 <= min(reaches_m[farthest_m]) < 40
+        assert 200 < max(reaches_m[farthest_m]) <= AIS_CLIP_M * 1.00001
+    assert 40 * np.exp(-0.7) <= min(reaches_m[40.0])
+    assert max(reaches_m[40.0]) <= 40 * np.exp(0.7) + 1e-3
+
+
+def test_a_frame_of_nothing_but_sky_is_not_enlarged():
+    sky = np.full((32, 32), np.inf, np.float32)
+    _, target_m = random_degradation(sky, "ais", np.random.default_rng(0))
+    np.testing.assert_array_equal(target_m, AIS_CLIP_M)

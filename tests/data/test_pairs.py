@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from depthsr.data.augment import (
+    farthest,
     random_camera,
     random_colour,
     random_crop,
@@ -46,6 +47,22 @@ def test_a_sample_is_a_function_of_its_key(pairs, cache_frames):
         np.testing.assert_array_equal(result.degraded.depth_m, expected.degraded.depth_m)
     rgbs = [reference[key].rgb_HW3 for key in keys]
     assert len({rgb.tobytes() for rgb in rgbs}) == len(keys)  # steps differ, and numbers
+
+
+def test_a_room_is_enlarged_by_what_the_frame_reaches_not_the_crop():
+    class Rooms:
+        def read(self, name: str) -> Frame:
+            depth_m = np.repeat(np.float32([[3, 6]]), 32, 1).repeat(64, 0)
+            return Frame(np.zeros((64, 64, 3), np.uint8), depth_m)
+
+    rooms = TrainingPairs(Rooms(), ["room"], recipe="ais", seed=1, cache_frames=1)
+    targets_m = [rooms[step, 0, 16].target_m_HW for step in range(200)]
+    near_m = [t.max() for t in targets_m if t.min() == t.max()]  # of one half, unless it is the farther at the limit
+    assert min(near_m) < 32  # the farther half lies between 32 and 300 m, the nearer at half of that
+    both_m = [t for t in targets_m if t.min() < t.max()]
+    assert both_m
+    for target_m in both_m:
+        np.testing.assert_allclose(target_m.max(), 2 * target_m.min(), rtol=1e-5)
 
 
 def test_crops_and_flips_keep_rgb_and_depth_together():
@@ -110,6 +127,12 @@ def test_a_depth_curve_keeps_the_order_and_what_has_no_value():
         assert 0.6 < power[0] < 1.65
     sky = np.full((4, 4), np.inf, np.float32)
     assert random_depth_curve(sky, np.random.default_rng(0)) is sky
+
+
+def test_the_farthest_depth_is_neither_sky_nor_a_hole():
+    depth_m = np.array([[2.0, np.inf], [np.nan, 7.5]], np.float32)
+    assert farthest(depth_m) == 7.5
+    assert farthest(np.array([[np.inf, np.nan]], np.float32)) == 0
 
 
 def test_misalignment_moves_by_at_most_a_pixel():

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 
 from depthsr.data.augment import farthest, random_depth_curve, random_misalignment, random_reach
+from depthsr.data.blobs import blobs
 from depthsr.data.resample import centre_sample, resample_masked
+from depthsr.data.stereo import StereoCamera, random_camera_pair, stereo
 from depthsr.types import SKY_FLOAT16, UserError
 
 #: The challenge clips depth here before it is normalised to [0, 1]; the sky lies here too.
@@ -37,11 +39,14 @@ TOF_FACTOR = 4
 TOF_NOISE = 0.01
 TOF_STEP_M = 0.001
 
+STEREO_FACTOR = 2
+
 PROTOCOLS = (
     "ais",
     *(f"gdsr-x{factor}" for factor in GDSR_FACTORS),
     *(f"gdsr-x{factor}-noisy" for factor in GDSR_FACTORS),
     "tof",
+    "stereo",
     "clean",
 )
 
@@ -79,10 +84,10 @@ def remove_sky(depth_m: np.ndarray) -> np.ndarray:
 def ground_truth(depth_m: np.ndarray, protocol: str) -> np.ndarray:
     """What a protocol's result is scored against: H×W float32 metres, NaN where not scored.
 
-    ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored.
+    ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof, stereo: the sky is not scored.
     """
     _check(protocol)
-    return remove_sky(depth_m) if protocol == "tof" else clip_sky(depth_m)
+    return remove_sky(depth_m) if protocol in ("tof", "stereo") else clip_sky(depth_m)
 
 
 def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
@@ -92,6 +97,8 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
     gdsr-xN    antialiased bicubic ÷N of the depth clipped at 300 m, as in guided depth super-resolution papers.
     gdsr-xN-noisy  the same with Gaussian noise of 2 % of the depth.
     tof        area mean ÷4 (flying pixels at edges), noise growing with distance, dropped edges, holes, 1 mm steps.
+    stereo     a stereo camera (depthsr.data.stereo) at ÷2: shadows without a value beside what is near, fattened edges,
+               disparities off by a tenth of a pixel, mismatches, holes.
     clean      nothing is lost but what lies beyond 300 m: whatever a method does to such a map is damage.
 
     Raises UserError for an unknown protocol or a map smaller than the factor.
@@ -103,6 +110,9 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
     if protocol == "tof":
         low_m = tof(depth_m, TOF_FACTOR, rng)
         return Degraded(low_m, low_m, TOF_STEP_M, None, protocol)
+    if protocol == "stereo":
+        low_m = stereo(remove_sky(depth_m), low_size(depth_m, STEREO_FACTOR), StereoCamera(), rng)
+        return Degraded(low_m, low_m, 0.0, None, protocol)
     clipped_m = clip_sky(depth_m)
     if protocol == "clean":
         return Degraded(clipped_m, clipped_m, 0.0, None, protocol)
@@ -211,13 +221,8 @@ def quantise(depth_m: np.ndarray, step_m: float) -> np.ndarray:
 
 
 def punch_holes(depth_m: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Set about `share` of the map to NaN, in blobs of all sizes (thresholded sum of coarse noises)."""
-    height, width = depth_m.shape
-    field = np.zeros((height, width), np.float32)
-    for cells in (2, 6, 16):
-        coarse = rng.standard_normal((min(cells, height), min(cells, width))).astype(np.float32)
-        field += resample_masked(coarse, (height, width), "bilinear")
-    return np.where(field < np.quantile(field, share), np.nan, depth_m).astype(np.float32)
+    """Set about `share` of the map to NaN, in blobs of all sizes."""
+    return np.where(blobs(depth_m.shape, share, rng), np.nan, depth_m).astype(np.float32)
 
 
 def tof(depth_m: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
@@ -256,22 +261,26 @@ def _check(protocol: str) -> None:
 
 # --- training --------------------------------------------------------------------------------------------------
 
+#: The shares of what recipe "mixed" is mixed of.
+MIXED = {"ais": 0.33, "classical": 0.4, "tof": 0.1, "stereo": 0.17}
+
 
 def random_degradation(
     depth_m: np.ndarray, recipe: str, rng: np.random.Generator, farthest_m: float | None = None
 ) -> tuple[Degraded, np.ndarray]:
     """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on.
 
-    recipe "ais": the challenge law on randomly rescaled depth. "mixed": two samples in five are of that law, every
+    recipe "ais": the challenge law on randomly rescaled depth. "mixed": a third of the samples are of that law, every
     third of them with other factors (×2 to ×16), dropped bits (0 to 5) and up to twice the noise; the others have
     factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the depth,
-    up to 5 of 8 bits dropped (told to the network or not), blur, holes, or the ToF law; every fourth of these has its
-    depths remapped (`random_depth_curve`), every eighth is a pixel off (`random_misalignment`).
+    up to 5 of 8 bits dropped (told to the network or not), blur, holes, or are what a ToF or a stereo camera measures;
+    every fourth of these has its depths remapped (`random_depth_curve`), every eighth is a pixel off
+    (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
                 challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.
     """
-    kind = "ais" if recipe == "ais" else rng.choice(["ais", "classical", "tof"], p=[0.4, 0.5, 0.1])
+    kind = "ais" if recipe == "ais" else str(rng.choice(list(MIXED), p=list(MIXED.values())))
     farthest_m = farthest(depth_m) if farthest_m is None else farthest_m
     if kind == "ais" and 0 < farthest_m < 2 * AIS_STEP_M:
         depth_m = random_reach(depth_m, farthest_m, (2 * AIS_STEP_M, AIS_CLIP_M), rng)
@@ -284,7 +293,11 @@ def random_degradation(
     measured_m = random_misalignment(depth_m, rng) if rng.random() < 0.125 else depth_m
     if kind == "tof":
         low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)
-        return Degraded(low_m, low_m, TOF_STEP_M, None, "tof"), remove_sky(depth_m)
+        return Degraded(low_m, low_m, TOF_STEP_M, None, kind), remove_sky(depth_m)
+    if kind == "stereo":
+        size = low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
+        low_m = stereo(remove_sky(measured_m), size, random_camera_pair(rng), rng)
+        return Degraded(low_m, low_m, 0.0, None, kind), remove_sky(depth_m)
     scored = clip_sky if rng.random() < 0.75 or not np.isfinite(remove_sky(depth_m)).any() else remove_sky
     return _random_classical(scored(measured_m), rng), scored(depth_m)
 

@@ -5,15 +5,21 @@
 
 Both are Middlebury stereo pairs with structured-light ground truth; the RGB is the left view.
 
-motorcycle  2014 (Scharstein et al., GCPR 2014) at a quarter of its size: motorcycle_left.png and motorcycle_disp.npz,
-            in skimage/data of scikit-image's wheels up to 0.17.2, which unzip opens; for any Python and machine:
+motorcycle  2014 (Scharstein et al., GCPR 2014) at a quarter of its size: motorcycle_left.png, motorcycle_right.png and
+            motorcycle_disp.npz, in skimage/data of scikit-image's wheels up to 0.17.2, which unzip opens; for any
+            Python and machine:
             pip download --no-deps --only-binary :all: --python-version 3.7 --abi cp37m \\
                 --platform manylinux1_x86_64 scikit-image==0.17.2
             Depth in metres from the data set's calibration.
-aloe        2006 (Hirschmüller and Scharstein, CVPR 2007): aloeL.jpg and aloeGT.png of OpenCV's samples/data, which
-            Debian has as opencv-doc. Disparity in pixels takes depth's place, as where papers on depth
-            super-resolution score Middlebury, for the pictures come without their calibration; read the table's
+aloe        2006 (Hirschmüller and Scharstein, CVPR 2007): aloeL.jpg, aloeR.jpg and aloeGT.png of OpenCV's
+            samples/data, which Debian has as opencv-doc. Disparity in pixels takes depth's place, as where papers on
+            depth super-resolution score Middlebury, for the pictures come without their calibration; read the table's
             metres as pixels.
+
+With each a second folder, NAME-stereo, whose measurement is a real one: what OpenCV's semi-global matcher makes of the
+pair, with its holes, fattened edges and mismatches, in lr/. (Aloe's depth is 100 over the disparity there, no metres.)
+
+    depthsr eval --data real/motorcycle-stereo --split all --protocol stereo
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from depthsr import UserError
@@ -43,21 +50,57 @@ def aloe(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return read_rgb(folder / "aloeL.jpg"), np.where(disparity_px > 0, disparity_px, np.nan)
 
 
+def motorcycle_stereo(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `motorcycle`, and the depth that matching gives, NaN where it gives none."""
+    rgb_HW3, depth_m = motorcycle(folder)
+    disparity_px = match(rgb_HW3, read_rgb(folder / "motorcycle_right.png"), least_px=0, count_px=80)
+    return rgb_HW3, depth_m, FOCAL_LENGTH_PX * BASELINE_M / (disparity_px + PRINCIPAL_POINTS_APART_PX)
+
+
+def aloe_stereo(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `aloe`, with 100 over the disparity, a depth without a unit; and the same of what matching gives."""
+    rgb_HW3, disparity_px = aloe(folder)
+    return rgb_HW3, 100 / disparity_px, 100 / match(rgb_HW3, read_rgb(folder / "aloeR.jpg"), least_px=16, count_px=224)
+
+
+def match(left_HW3: np.ndarray, right_HW3: np.ndarray, *, least_px: int, count_px: int) -> np.ndarray:
+    """Disparity of the left picture in pixels, float64, NaN where no match is sure: OpenCV's semi-global matcher
+    (Hirschmüller, PAMI 2008) in all eight directions, with the penalties, checks and speckle filter of its sample.
+    """
+    window_px, channels = 5, 3
+    matcher = cv2.StereoSGBM.create(
+        minDisparity=least_px,
+        numDisparities=count_px,
+        blockSize=window_px,
+        P1=8 * channels * window_px**2,
+        P2=32 * channels * window_px**2,
+        disp12MaxDiff=1,
+        uniquenessRatio=10,
+        speckleWindowSize=100,
+        speckleRange=2,
+        mode=cv2.STEREO_SGBM_MODE_HH,
+    )
+    sixteenths = matcher.compute(left_HW3[..., ::-1].copy(), right_HW3[..., ::-1].copy())
+    return np.where(sixteenths > 16 * least_px, sixteenths / 16, np.nan)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--motorcycle", type=Path, metavar="FOLDER", help="folder of scikit-image's two files")
     parser.add_argument("--aloe", type=Path, metavar="FOLDER", help="folder of OpenCV's two files")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    for read in (motorcycle, aloe):
-        name = read.__name__
-        if folder := getattr(arguments, name):
+    for read in (motorcycle, motorcycle_stereo, aloe, aloe_stereo):
+        name = read.__name__.replace("_", "-")
+        source, _, _ = name.partition("-")
+        if folder := getattr(arguments, source):
             try:
-                rgb_HW3, depth_HW = read(folder)
+                rgb_HW3, *depths = read(folder)
             except UserError as error:
                 parser.error(f"{error} See --help for where to get it.")
-            write_picture(arguments.out / name / "rgb" / f"{name}_0000.png", rgb_HW3)
-            write_depth(arguments.out / name / "depth" / f"{name}_0000.npy", depth_HW)
+            write_picture(arguments.out / name / "rgb" / f"{source}_0000.png", rgb_HW3)
+            for kind, depth_HW in zip(("depth", "lr"), depths, strict=False):
+                write_depth(arguments.out / name / kind / f"{source}_0000.npy", depth_HW)
             print(f"wrote {arguments.out / name}")
 
 

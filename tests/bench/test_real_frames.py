@@ -7,20 +7,28 @@ import numpy as np
 import pytest
 
 from depthsr.data.layouts import open_dataset
-from real_frames import aloe, main, motorcycle
+from real_frames import aloe, main, match, motorcycle
+
+SHIFT_PX = 40
 
 
 @pytest.fixture
 def downloads(tmp_path):
-    """Pictures in the two sources' names and formats, random but for one unknown disparity each."""
+    """Pictures in the two sources' names and formats, random but for one unknown disparity each.
+
+    In the right ones the left ones are seen 40 pixels further left.
+    """
     rng = np.random.default_rng(0)
-    left, disparity_px = rng.integers(0, 256, (9, 13, 3), np.uint8), rng.uniform(10, 60, (9, 13)).astype(np.float32)
+    left = rng.integers(0, 256, (24, 300, 3), np.uint8)
+    disparity_px = rng.uniform(10, 60, left.shape[:2]).astype(np.float32)
     disparity_px[4, 5] = np.inf
     cv2.imwrite(str(tmp_path / "motorcycle_left.png"), left)
     np.savez(tmp_path / "motorcycle_disp.npz", disparity_px)
-    levels = rng.integers(43, 211, (8, 11), np.uint8)
+    levels = rng.integers(43, 211, left.shape[:2], np.uint8)
     levels[2, 3] = 0
-    cv2.imwrite(str(tmp_path / "aloeL.jpg"), rng.integers(0, 256, (8, 11, 3), np.uint8))
+    for name in ("motorcycle_right.png", "aloeR.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.roll(left, -SHIFT_PX, 1))
+    cv2.imwrite(str(tmp_path / "aloeL.jpg"), left)
     cv2.imwrite(str(tmp_path / "aloeGT.png"), levels)
     return tmp_path, left, disparity_px, levels
 
@@ -48,6 +56,30 @@ def test_the_folders_are_read_by_eval(downloads, monkeypatch):
     np.testing.assert_array_equal(frame.rgb, left[..., ::-1])
     np.testing.assert_allclose(frame.depth_m, motorcycle(folder)[1], rtol=1e-6)
     np.testing.assert_array_equal(np.nan_to_num(open_dataset(out / "aloe").read("aloe_0000").depth_m), levels)
+    assert frame.lr is None
+
+
+def test_the_stereo_folders_hold_what_is_matched(downloads, monkeypatch):
+    folder, _, _, levels = downloads
+    out = folder / "real"
+    monkeypatch.setattr("sys.argv", ["x", "--motorcycle", str(folder), "--aloe", str(folder), "--out", str(out)])
+    main()
+    frame = open_dataset(out / "motorcycle-stereo").read("motorcycle_0000")
+    np.testing.assert_allclose(frame.depth_m, motorcycle(folder)[1], rtol=1e-6)
+    matched = np.isfinite(frame.lr)
+    assert matched[:, 100:290].mean() > 0.9
+    np.testing.assert_allclose(994.978 * 0.193001 / frame.lr[matched] - 31.086, SHIFT_PX, atol=0.5)
+    frame = open_dataset(out / "aloe-stereo").read("aloe_0000")
+    known = levels > 0
+    np.testing.assert_allclose(100 / frame.depth_m[known], levels[known], rtol=1e-6)
+    matched = np.isfinite(frame.lr)
+    assert matched[:, 245:290].mean() > 0.5  # JPEG
+    np.testing.assert_allclose(100 / frame.lr[matched], SHIFT_PX, atol=0.5)
+
+
+def test_where_nothing_matches_there_is_no_disparity():
+    left, right = np.random.default_rng(1).integers(0, 256, (2, 24, 120, 3), np.uint8)
+    assert np.isnan(match(left, right, least_px=0, count_px=32)).mean() > 0.9
 
 
 @pytest.mark.parametrize(("of", "name"), [("motorcycle", "motorcycle_disp.npz"), ("aloe", "aloeGT.png")])

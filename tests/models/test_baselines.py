@@ -11,7 +11,14 @@ from depthsr.models.baselines import BASELINES, EDGE_AWARE
 from depthsr.models.baselines.fast_global_smoother import fast_global_smoother, smooth
 from depthsr.models.baselines.guided_filter import guided_filter, linear_coefficients, window_coefficients
 from depthsr.models.baselines.joint_bilateral import joint_bilateral
-from depthsr.models.baselines.resample import bicubic, bilinear, fill_holes, median_of_measured, nearest
+from depthsr.models.baselines.resample import (
+    bicubic,
+    bilinear,
+    fill_from_behind,
+    fill_holes,
+    median_of_measured,
+    nearest,
+)
 from depthsr.models.baselines.settings import SETTINGS, settings_for
 
 # cv2.ximgproc comes with opencv-contrib-python only, which this package does not depend on
@@ -331,3 +338,22 @@ def test_smoother_equals_ximgproc() -> None:
     # OpenCV starts at λ and divides by four; the paper starts at (3/2) 4² / (4³ - 1) λ
     expected = cv2.ximgproc.fastGlobalSmootherFilter(guide, source, 1.5 * 16 / 63 * 200.0, 20.0)
     np.testing.assert_allclose(smooth(guide, source[None], 200.0, 20.0)[0], expected, rtol=1e-3)
+
+
+def test_holes_are_filled_by_the_farther_neighbour_in_their_row() -> None:
+    depth_m = np.array(
+        [[np.nan, 2, 0, np.nan, 5, np.inf], [np.nan, np.nan, 3, np.nan, 1, 4], [0, np.nan, -1, np.inf, 0, np.nan]]
+    )
+    expected = np.array([[2, 2, 5, 5, 5, 5], [3, 3, 3, 3, 1, 4], [np.nan] * 6], np.float32)
+    np.testing.assert_array_equal(fill_from_behind(depth_m), expected)
+
+
+def test_the_shadow_beside_a_plate_is_the_wall_behind_it() -> None:
+    rgb, depth_m = np.full((20, 40, 3), 0.5), np.full((20, 40), 8.0, np.float32)
+    depth_m[:, 20:30] = 2
+    measured_m = depth_m.copy()
+    measured_m[:, 14:20] = np.nan
+    rgb[:, 20:30] = 1.0
+    behind = BASELINES["behind_fast_global_smoother"](rgb, measured_m)
+    np.testing.assert_allclose(behind[:, :20], 8, rtol=1e-3)
+    np.testing.assert_allclose(behind[:, 20:30], 2, rtol=0.1)

@@ -19,7 +19,7 @@ import numpy as np
 from depthsr.models.baselines.fast_global_smoother import fast_global_smoother
 from depthsr.models.baselines.guided_filter import guided_filter
 from depthsr.models.baselines.joint_bilateral import joint_bilateral
-from depthsr.models.baselines.resample import bicubic, bilinear, median_of_measured, nearest
+from depthsr.models.baselines.resample import bicubic, bilinear, fill_from_behind, median_of_measured, nearest
 from depthsr.models.baselines.settings import settings_for
 
 __all__ = ["BASELINES", "EDGE_AWARE", "INTERPOLATIONS"]
@@ -48,17 +48,19 @@ def _with_settings(name: str, method: Callable) -> Callable:
     return baseline
 
 
-def _on_median(baseline: Callable) -> Callable:
-    """The same method on the measurement's 3×3 median: what one would try first against noise and wild pixels."""
+def _after(prepare: Callable[[np.ndarray], np.ndarray], baseline: Callable) -> Callable:
+    """The same method on a measurement that was prepared."""
 
-    def of_median(rgb_HW3: np.ndarray, depth_m_hw: np.ndarray, protocol: str | None = None) -> np.ndarray:
-        return baseline(rgb_HW3, median_of_measured(depth_m_hw), protocol)
+    def of_prepared(rgb_HW3: np.ndarray, depth_m_hw: np.ndarray, protocol: str | None = None) -> np.ndarray:
+        return baseline(rgb_HW3, prepare(depth_m_hw), protocol)
 
-    return of_median
+    return of_prepared
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
     **{name: _without_settings(method) for name, method in INTERPOLATIONS.items()},
     **{name: _with_settings(name, method) for name, method in EDGE_AWARE.items()},
 }
-BASELINES |= {f"median_{name}": _on_median(BASELINES[name]) for name in ("bilinear", "joint_bilateral")}
+#: What one would try first against noise and wild pixels, and against what a stereo camera does not see.
+BASELINES |= {f"median_{name}": _after(median_of_measured, BASELINES[name]) for name in ("bilinear", "joint_bilateral")}
+BASELINES["behind_fast_global_smoother"] = _after(fill_from_behind, BASELINES["fast_global_smoother"])

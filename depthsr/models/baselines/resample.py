@@ -1,5 +1,5 @@
-"""Interpolation of a low-resolution depth map: nearest, bilinear, bicubic; holes filled from the nearest measurement;
-the median of what was measured around a pixel.
+"""Interpolation of a low-resolution depth map: nearest, bilinear, bicubic; holes filled from the nearest measurement or
+from behind; the median of what was measured around a pixel.
 
 Both grids cover the same field of view, so pixel i of n lies at (i + 0.5) / n of the side (half-pixel convention).
 """
@@ -94,6 +94,23 @@ def median_of_measured(depth_m_hw: np.ndarray) -> np.ndarray:
     median_hw = np.full(depth_m_hw.shape, np.nan, np.float32)
     median_hw[valid_hw] = np.take_along_axis(sorted_n9, middle, axis=-1).mean(-1)
     return median_hw
+
+
+def fill_from_behind(depth_m_hw: np.ndarray) -> np.ndarray:
+    """Holes take the farther of the next measurements to their left and right; h×w float32, NaN in rows without one.
+
+    The usual way to fill what one camera of a stereo pair does not see, as it lies behind what hides it.
+    """
+    valid_hw = has_value(depth_m_hw)
+    width = depth_m_hw.shape[1]
+    column = np.arange(width)
+    last = np.maximum.accumulate(np.where(valid_hw, column, -1), axis=1)
+    following = np.minimum.accumulate(np.where(valid_hw, column, width)[:, ::-1], axis=1)[:, ::-1]
+    # One more column at either end for where there is none: -1 is the last of them.
+    padded = np.full((depth_m_hw.shape[0], width + 1), -np.inf, np.float32)
+    padded[:, :width] = depth_m_hw
+    behind = np.maximum(np.take_along_axis(padded, last, 1), np.take_along_axis(padded, following, 1))
+    return np.where(valid_hw, depth_m_hw, np.where(np.isfinite(behind), behind, np.nan)).astype(np.float32)
 
 
 def interpolate(values_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from depthsr.data.augment import farthest, random_depth_curve, random_misalignment, random_reach
 from depthsr.data.blobs import blobs
 from depthsr.data.resample import centre_sample, resample_masked
-from depthsr.data.stereo import StereoCamera, random_camera_pair, stereo
+from depthsr.data.stereo import StereoCamera, random_camera_pair, reach_m, stereo
 from depthsr.types import SKY_FLOAT16, UserError
 
 #: The challenge clips depth here before it is normalised to [0, 1]; the sky lies here too.
@@ -84,10 +84,19 @@ def remove_sky(depth_m: np.ndarray) -> np.ndarray:
 def ground_truth(depth_m: np.ndarray, protocol: str) -> np.ndarray:
     """What a protocol's result is scored against: H×W float32 metres, NaN where not scored.
 
-    ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof, stereo: the sky is not scored.
+    ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored; stereo: nor is
+    what lies farther than the camera measures.
     """
     _check(protocol)
-    return remove_sky(depth_m) if protocol in ("tof", "stereo") else clip_sky(depth_m)
+    if protocol == "stereo":
+        return within_reach(remove_sky(depth_m), StereoCamera())
+    return remove_sky(depth_m) if protocol == "tof" else clip_sky(depth_m)
+
+
+def within_reach(depth_m: np.ndarray, camera: StereoCamera) -> np.ndarray:
+    """NaN where it lies farther than the camera measures."""
+    with np.errstate(invalid="ignore"):
+        return np.where(depth_m <= reach_m(depth_m, camera), depth_m, np.nan).astype(np.float32)
 
 
 def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
@@ -295,9 +304,9 @@ def random_degradation(
         low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)
         return Degraded(low_m, low_m, TOF_STEP_M, None, kind), remove_sky(depth_m)
     if kind == "stereo":
-        size = low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
-        low_m = stereo(remove_sky(measured_m), size, random_camera_pair(rng), rng)
-        return Degraded(low_m, low_m, 0.0, None, kind), remove_sky(depth_m)
+        camera, size = random_camera_pair(rng), low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
+        low_m = stereo(remove_sky(measured_m), size, camera, rng)
+        return Degraded(low_m, low_m, 0.0, None, kind), within_reach(remove_sky(depth_m), camera)
     scored = clip_sky if rng.random() < 0.75 or not np.isfinite(remove_sky(depth_m)).any() else remove_sky
     return _random_classical(scored(measured_m), rng), scored(depth_m)
 

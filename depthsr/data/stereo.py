@@ -33,7 +33,7 @@ class StereoCamera:
     untextured         share of the frame without a value, in blobs, beside shadows.
     mismatched         share of the frame that matches some other part of it, in blobs.
     margin_px          holes grow by this, as doubtful matches beside them are dropped.
-    least_px           a smaller disparity is no value: too far.
+    least_px           a smaller disparity is no value: too far (`reach_m`).
     mirrored           the second camera is on the left: shadows fall to the right.
     """
 
@@ -45,23 +45,25 @@ class StereoCamera:
     untextured: float = 0.05
     mismatched: float = 0.003
     margin_px: int = 1
-    least_px: float = 0.5
+    least_px: float = 2.0
     mirrored: bool = False
 
 
 def random_camera_pair(rng: np.random.Generator) -> StereoCamera:
     """Of all kinds: short and long baselines, careful and careless matching."""
     nearest_px = float(np.exp(rng.uniform(np.log(5), np.log(60))))
+    noise_px = float(rng.uniform(0.02, 0.3) * min(1, nearest_px / 30))
+    farthest_over_nearest = np.exp(rng.uniform(np.log(8), np.log(60)))
     return StereoCamera(
         nearest_px=nearest_px,
         window_px=int(rng.choice([1, 3, 5, 7, 9])),
-        noise_px=float(rng.uniform(0.02, 0.3) * min(1, nearest_px / 30)),
+        noise_px=noise_px,
         noise_size_px=float(rng.uniform(0.5, 4)),
         step_px=float(rng.choice([1 / 32, 1 / 16, 1 / 8, 1 / 4])),
         untextured=float(rng.choice([0, rng.uniform(0, 0.1), rng.uniform(0, 0.4)])),
         mismatched=float(rng.choice([0, rng.uniform(0, 0.02)])),
         margin_px=int(rng.integers(0, 4)),
-        least_px=float(rng.uniform(0.1, 1)),
+        least_px=max(nearest_px / farthest_over_nearest, 5 * noise_px),
         mirrored=bool(rng.random() < 0.5),
     )
 
@@ -76,8 +78,7 @@ def stereo(depth_m: np.ndarray, size: tuple[int, int], camera: StereoCamera, rng
     known = np.isfinite(depth_m)
     if not known.any():
         return np.full(size, np.nan, np.float32)
-    nearest_m = float(np.quantile(depth_m[known], NEAREST_SHARE))
-    disparity_of_1m = camera.nearest_px * nearest_m
+    disparity_of_1m = camera.least_px * reach_m(depth_m, camera)
     # What is not known lies behind everything.
     disparity = np.where(known, disparity_of_1m / np.where(known, depth_m, 1), 0).astype(np.float32)
     matched = np.where(blobs(disparity.shape, 0.7, rng), fattened(disparity, camera.window_px), disparity)
@@ -94,6 +95,13 @@ def stereo(depth_m: np.ndarray, size: tuple[int, int], camera: StereoCamera, rng
     if camera.mirrored:
         measured_m = measured_m[:, ::-1]
     return centre_sample(measured_m, size)
+
+
+def reach_m(depth_m: np.ndarray, camera: StereoCamera) -> float:
+    """How far the camera measures, placed so that the frame's nearest has its disparity; 0 where nothing is known."""
+    known = np.isfinite(depth_m)
+    nearest_m = float(np.quantile(depth_m[known], NEAREST_SHARE)) if known.any() else 0.0
+    return nearest_m * camera.nearest_px / camera.least_px
 
 
 def fattened(disparity: np.ndarray, window_px: int) -> np.ndarray:

@@ -43,7 +43,8 @@ class Prior(NamedTuple):
     candidates_BKHW  what the network chooses between at each pixel, K = UPSAMPLINGS + 9. First the hole-filled depth
                     upsampled in three ways: bilinear (best where there is no edge), joint bilateral for depth that is
                     a mean over its pixel, and joint bilateral for depth that samples its pixel's centre. Then the 3×3
-                    low-resolution pixels around it as they are: at an edge one of them is the surface it lies on.
+                    low-resolution pixels around it as they are (in place of a hole, the next measurement in that
+                    direction): at an edge one of them is the surface it lies on.
     ambiguity_B1HW  how far they may be off: spread of the 3×3 low-resolution neighbourhood plus quantisation step,
                     larger in holes. The network's correction is multiplied by it, so where the measurement leaves no
                     doubt the result is the measurement, at any depth and in any unit.
@@ -140,4 +141,5 @@ def make_prior(
     ]
     log2_factor = 0.5 * math.log2(max(1.0, size[0] / low_size[0]) * max(1.0, size[1] / low_size[1]))
     condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
-    return Prior(torch.cat([bilinear, *guided, neighbours(x, size)], 1), ambiguity, valid, condition_B2, scale_m_B)
+    candidates = torch.cat([bilinear, *guided, neighbours(x, valid_B1hw, size)], 1)
+    return Prior(candidates, ambiguity, valid, condition_B2, scale_m_B)

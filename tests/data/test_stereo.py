@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from depthsr.data.stereo import SLANT_PX, StereoCamera, fattened, random_camera_pair, shadows, stereo
+from depthsr.data.stereo import SLANT_PX, StereoCamera, fattened, random_camera_pair, reach_m, shadows, stereo
 
 #: Measures exactly.
 IDEAL = StereoCamera(
-    nearest_px=20, window_px=1, noise_px=0, step_px=1e-4, untextured=0, mismatched=0, margin_px=0, least_px=0
+    nearest_px=20, window_px=1, noise_px=0, step_px=1e-4, untextured=0, mismatched=0, margin_px=0, least_px=0.1
 )
 
 
@@ -127,11 +127,14 @@ def test_holes_are_as_many_as_are_asked_for_and_grow_by_the_margin(margin_px):
 def test_what_is_too_far_or_unknown_has_no_value():
     depth_m = plate(far_m=80)  # a disparity of 0.5
     depth_m[:10] = np.nan
-    measured_m = stereo(depth_m, depth_m.shape, replace(IDEAL, least_px=0.6), np.random.default_rng(0))
+    camera = replace(IDEAL, least_px=0.6)
+    assert reach_m(depth_m, camera) == pytest.approx(20 / 0.6 * 2)
+    measured_m = stereo(depth_m, depth_m.shape, camera, np.random.default_rng(0))
     assert np.isnan(measured_m[:10]).all()
     np.testing.assert_array_equal(np.flatnonzero(np.isfinite(measured_m[20])), np.arange(80, 120))
     nothing = stereo(np.full((8, 9), np.nan, np.float32), (4, 3), IDEAL, np.random.default_rng(0))
     assert nothing.shape == (4, 3)
+    assert reach_m(np.full((8, 9), np.nan), IDEAL) == 0
     assert np.isnan(nothing).all()
 
 

@@ -31,10 +31,11 @@ def reference(rgb, depth_m, valid, step_m=0.0, max_depth_m=0.0):
 
 def neighbours(prior):
     """The nine coarse pixels around each fine one, as the prior's indices say."""
-    h, w = prior["filled"].shape
+    _, h, w = prior["around"].shape
     rows = [np.clip(prior["nearest_row"] + offset, 0, h - 1) for offset in (-1, 0, 1)]
     columns = [np.clip(prior["nearest_column"] + offset, 0, w - 1) for offset in (-1, 0, 1)]
-    return np.stack([prior["filled"][np.ix_(row, column)] for row in rows for column in columns])
+    offsets = [(row, column) for row in rows for column in columns]
+    return np.stack([plane[np.ix_(*offset)] for plane, offset in zip(prior["around"], offsets, strict=True)])
 
 
 SIZES = [
@@ -75,7 +76,9 @@ def test_prior_of_a_frame_with_holes(native_module, holes):
     expected = reference(rgb, depth_m, valid)
     actual = native_module.make_prior(rgb, depth_m, valid)
     np.testing.assert_allclose(actual["upsampled"], expected.candidates_BKHW[0, :3].numpy(), rtol=3e-6, atol=2e-6)
-    np.testing.assert_array_equal(actual["filled"][valid], (depth_m / np.float32(actual["scale_m"]))[valid])
+    np.testing.assert_allclose(neighbours(actual), expected.candidates_BKHW[0, 3:].numpy(), rtol=3e-6, atol=2e-6)
+    measured = np.where(valid, depth_m / np.float32(actual["scale_m"]), 0)
+    np.testing.assert_array_equal(actual["around"][:, valid], np.broadcast_to(measured[valid], (9, valid.sum())))
     np.testing.assert_allclose(actual["ambiguity"], expected.ambiguity_B1HW[0, 0].numpy(), rtol=3e-6, atol=2e-6)
 
 

@@ -156,7 +156,9 @@ py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& va
   out["upsampled"] = as_array(std::move(prior.upsampled), {3, height, width});
   out["ambiguity"] = as_array(std::move(prior.ambiguity), {height, width});
   out["valid"] = as_array(std::move(prior.valid), {height, width});
-  out["filled"] = as_array(std::move(prior.filled), {prior.low_height, prior.low_width});
+  std::vector<float> around;
+  for (int i = 0; i < 9; ++i) around.insert(around.end(), prior.around(i), prior.around(i) + prior.filled.size());
+  out["around"] = as_array(std::move(around), {9, prior.low_height, prior.low_width});
   out["nearest_row"] = as_array(std::move(prior.nearest_row), {height});
   out["nearest_column"] = as_array(std::move(prior.nearest_column), {width});
   out["condition"] = py::make_tuple(prior.condition[0], prior.condition[1]);

@@ -88,7 +88,7 @@ struct FineRow {
   float* ambiguity;
   float* depth;
   float* error;
-  // The coarse rows around it, each as what lies left of, at and right of the coarse pixel nearest to a column.
+  // The coarse rows above, at and below it, each as what lies left of, at and right of the pixel nearest to a column.
   float* coarse[3];
   std::int64_t coarse_row[3];  // that `coarse` holds
 };
@@ -120,16 +120,18 @@ DEPTHSR_INLINE void split_columns(const Number* from, std::int64_t width, std::i
   for (std::int64_t x = width / 2 * 2; x < 2 * half; ++x) to[x % 2 * half + x / 2] = from[width - 1];
 }
 
-// One coarse row at 2 · half columns whose nearest coarse pixels are `nearest`: three planes (FineRow::coarse). Outside
-// of the frame its border is repeated.
-DEPTHSR_INLINE void spread_coarse_row(const float* from, std::int64_t low_width, const std::int32_t* nearest,
-                                      std::int64_t half, float* to) {
+// One coarse row at 2 · half columns whose nearest coarse pixels are `nearest`: three planes (FineRow::coarse), each of
+// its own map (Prior::around). Outside of the frame its border is repeated.
+DEPTHSR_INLINE void spread_coarse_row(const float* const maps[3], std::int64_t coarse_row, std::int64_t low_width,
+                                      const std::int32_t* nearest, std::int64_t half, float* to) {
+  const std::int64_t first = coarse_row * low_width;
+  const float *left_of = maps[0] + first, *at = maps[1] + first, *right_of = maps[2] + first;
   float *left = to, *middle = to + 2 * half, *right = to + 4 * half;
   for (std::int64_t i = 0; i < 2 * half; ++i) {
     const std::int64_t column = nearest[i];
-    left[i] = from[max(column - 1, 0)];
-    middle[i] = from[column];
-    right[i] = from[min(column + 1, low_width - 1)];
+    left[i] = left_of[max(column - 1, 0)];
+    middle[i] = at[column];
+    right[i] = right_of[min(column + 1, low_width - 1)];
   }
 }
 
@@ -141,13 +143,12 @@ DEPTHSR_INLINE void read_fine_row(const UNetInput& in, std::int64_t y, const std
   split_columns(in.ambiguity + y * in.width, in.width, half, row.ambiguity);
   for (int down = 0; down < 3; ++down) {
     const std::int64_t coarse_row = min(max(in.nearest_row[y] + down - 1, 0), in.low_height - 1);
-    const std::int64_t slot = coarse_row % 3;  // the three rows follow each other
-    if (row.coarse_row[slot] != coarse_row) {
-      spread_coarse_row(in.filled + coarse_row * in.low_width, in.low_width, nearest_columns, half, row.coarse[slot]);
-      row.coarse_row[slot] = coarse_row;
+    if (row.coarse_row[down] != coarse_row) {
+      spread_coarse_row(in.around + 3 * down, coarse_row, in.low_width, nearest_columns, half, row.coarse[down]);
+      row.coarse_row[down] = coarse_row;
     }
     for (int right = 0; right < 3; ++right)
-      row.candidates[UPSAMPLINGS + 3 * down + right] = row.coarse[slot] + right * 2 * half;
+      row.candidates[UPSAMPLINGS + 3 * down + right] = row.coarse[down] + right * 2 * half;
   }
 }
 

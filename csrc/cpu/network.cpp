@@ -127,7 +127,7 @@ void Network::infer(const Frame& frame, bool bfloat16, float* depth_m, float* er
   const Prior prior = make_prior(frame.rgb_HW3, frame.height, frame.width, frame.depth_m, frame.valid,
                                  frame.low_height, frame.low_width, frame.quantisation_step_m, frame.max_depth_m,
                                  parallel_for);
-  const UNetInput input{
+  UNetInput input{
       .rgb_HW3 = frame.rgb_HW3,
       .height = frame.height,
       .width = frame.width,
@@ -136,13 +136,14 @@ void Network::infer(const Frame& frame, bool bfloat16, float* depth_m, float* er
       .upsampled = prior.upsampled.data(),
       .ambiguity = prior.ambiguity.data(),
       .valid = prior.valid.data(),
-      .filled = prior.filled.data(),
+      .around = {},
       .nearest_row = prior.nearest_row.data(),
       .nearest_column = prior.nearest_column.data(),
       .condition = {prior.condition[0], prior.condition[1]},
       .scale_m = prior.scale_m,
       .limit_m = largest_result_m(frame),
   };
+  for (int i = 0; i < 9; ++i) input.around[i] = prior.around(i);
   const FusedKernels& kernels = fused_kernels();
   auto& packed = bfloat16 ? parts_->packed_bf16 : parts_->packed;
   if (packed == nullptr) packed.reset((bfloat16 ? kernels.pack_unet_bf16 : kernels.pack_unet)(parts_->weights));

@@ -128,6 +128,24 @@ Map with_holes_filled(Level finest) {
   return filled;
 }
 
+// `filled`, but in holes the next valid value `down` and `right` of it (each -1, 0 or 1), where there is one.
+std::vector<float> measured_towards(const Map& filled, const bool* valid, std::int64_t down, std::int64_t right) {
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  const std::int64_t height = filled.height, width = filled.width;
+  std::vector<float> out(height * width);
+  for (std::int64_t i = 0; i < height; ++i) {
+    const std::int64_t y = down > 0 ? height - 1 - i : i;  // what lies in that direction comes first
+    for (std::int64_t j = 0; j < width; ++j) {
+      const std::int64_t x = right > 0 ? width - 1 - j : j, at = y * width + x;
+      const bool inside = 0 <= y + down && y + down < height && 0 <= x + right && x + right < width;
+      out[at] = valid[at] ? filled.values[at] : inside ? out[at + down * width + right] : none;
+    }
+  }
+  for (std::int64_t i = 0; i < height * width; ++i)
+    if (std::isnan(out[i])) out[i] = filled.values[i];
+  return out;
+}
+
 // --- ambiguity -------------------------------------------------------------------------------------------------------
 
 // Maximum minus minimum of the 3×3 pixels around (y, x), those inside the frame.
@@ -274,6 +292,11 @@ Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, 
   prior.width = width;
   prior.low_height = low_height;
   prior.low_width = low_width;
+  if (!std::all_of(valid, valid + low_pixels, [](bool is) { return is; }))
+    parallel_for(9, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        if (i != 4) prior.towards[i] = measured_towards(filled, valid, i / 3 - 1, i % 3 - 1);
+    });
   prior.filled = std::move(filled.values);
   prior.nearest_row = std::move(rows.nearest);
   prior.nearest_column = std::move(columns.nearest);

@@ -33,7 +33,7 @@ struct UNetWeights {
 struct UNetInput {
   const float* rgb_HW3;
   std::int64_t height, width, low_height, low_width;
-  const float *upsampled, *ambiguity, *valid, *filled;  // of Prior
+  const float *upsampled, *ambiguity, *valid, *around[9];  // of Prior
   const std::int32_t *nearest_row, *nearest_column;
   float condition[2];
   float scale_m, limit_m;  // the depth is clipped to [0, limit_m]

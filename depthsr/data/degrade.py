@@ -271,7 +271,7 @@ def _check(protocol: str) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 #: The shares of what recipe "mixed" is mixed of.
-MIXED = {"ais": 0.33, "classical": 0.4, "tof": 0.1, "stereo": 0.17}
+MIXED = {"ais": 0.28, "classical": 0.37, "tof": 0.1, "stereo": 0.25}
 
 
 def random_degradation(
@@ -279,12 +279,12 @@ def random_degradation(
 ) -> tuple[Degraded, np.ndarray]:
     """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on.
 
-    recipe "ais": the challenge law on randomly rescaled depth. "mixed": a third of the samples are of that law, every
-    third of them with other factors (×2 to ×16), dropped bits (0 to 5) and up to twice the noise; the others have
-    factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the depth,
-    up to 5 of 8 bits dropped (told to the network or not), blur, holes, or are what a ToF or a stereo camera measures;
-    every fourth of these has its depths remapped (`random_depth_curve`), every eighth is a pixel off
-    (`random_misalignment`).
+    recipe "ais": the challenge law on randomly rescaled depth. "mixed": shares as in MIXED. Of the challenge law every
+    third sample then has another factor (×2 to ×16), other dropped bits (0 to 5) and up to twice the noise; "classical"
+    are factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the
+    depth, up to 5 of 8 bits dropped (told to the network or not), blur and holes; "tof" and "stereo" is what such a
+    camera measures. Of all but the challenge law every fourth sample has its depths remapped (`random_depth_curve`),
+    every eighth is a pixel off (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
                 challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.

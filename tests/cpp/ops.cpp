@@ -198,7 +198,7 @@ void make_prior(Run& run) {
       for (const std::int32_t column : prior.nearest_column) {
         const std::int64_t y = std::clamp<std::int64_t>(row + k / 3 - 1, 0, prior.low_height - 1);
         const std::int64_t x = std::clamp<std::int64_t>(column + k % 3 - 1, 0, prior.low_width - 1);
-        *out++ = prior.filled[y * prior.low_width + x];
+        *out++ = prior.around(k)[y * prior.low_width + x];
       }
 }
 

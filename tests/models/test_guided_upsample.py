@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from depthsr.data.resample import centre_sample
-from depthsr.models.guided_upsample import area_guide, point_guide
+from depthsr.models.guided_upsample import area_guide, measured_towards, neighbours, point_guide
 from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
 
 
@@ -66,3 +66,34 @@ def test_guides():
     torch.testing.assert_close(area_guide(guide, (6, 8)), blocks)
     sampled = centre_sample(guide[1, 2].numpy(), (6, 8))
     np.testing.assert_array_equal(point_guide(guide, (6, 8))[1, 2].numpy(), sampled)
+
+
+@pytest.mark.parametrize("size", [(13, 9), (4, 33), (1, 7), (1, 1)])
+@pytest.mark.parametrize(
+    ("down", "right"), [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0), (0, 1), (1, -1), (1, 0), (1, 1)]
+)
+def test_holes_look_for_the_next_measurement_in_their_direction(size, down, right):
+    x, valid = torch.rand(2, 1, *size), torch.rand(2, 1, *size) < 0.25
+    expected = x.clone()
+    for sample, _, row, column in (~valid).nonzero().tolist():
+        y, z = row, column
+        while (down, right) != (0, 0) and 0 <= y < size[0] and 0 <= z < size[1]:
+            if valid[sample, 0, y, z]:
+                expected[sample, 0, row, column] = x[sample, 0, y, z]
+                break
+            y, z = y + down, z + right
+    torch.testing.assert_close(measured_towards(x, valid, down, right), expected, rtol=0, atol=0)
+
+
+def test_neighbours_are_the_3x3_where_all_is_measured_and_reach_over_holes():
+    x = torch.arange(1.0, 31).reshape(1, 1, 5, 6)
+    everywhere = torch.ones_like(x, dtype=torch.bool)
+    found = neighbours(x, everywhere, (10, 12))
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+    expected = torch.cat([padded[..., i : i + 5, j : j + 6] for i in range(3) for j in range(3)], 1)
+    torch.testing.assert_close(found, expected.repeat_interleave(2, 2).repeat_interleave(2, 3), rtol=0, atol=0)
+    # A hole two columns wide in the middle row: from its left column, the surface on its right is the candidate there.
+    hole = everywhere.clone()
+    hole[0, 0, 2, 2:4] = False
+    at_hole = neighbours(x, hole, (5, 6))[0, :, 2, 2]
+    assert at_hole[3:6].tolist() == [x[0, 0, 2, 1].item(), x[0, 0, 2, 2].item(), x[0, 0, 2, 4].item()]

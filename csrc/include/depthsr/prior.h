@@ -1,6 +1,7 @@
 // The depth measurement at the guide's resolution, as the network sees it; specified by depthsr/models/prior.py.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -9,8 +10,8 @@
 namespace depthsr {
 
 // One frame. Maps are row by row; depth is in units of scale_m. The coarse pixels around a fine one, which the
-// reference lists as nine more candidates, stay where they are: `filled` at nearest_row + {-1, 0, 1} and
-// nearest_column + {-1, 0, 1}, each clamped to the coarse frame.
+// reference lists as nine more candidates, stay where they are: around(i) at nearest_row + i / 3 - 1 and
+// nearest_column + i % 3 - 1, each clamped to the coarse frame.
 struct Prior {
   std::int64_t height, width;          // of the guide
   std::int64_t low_height, low_width;  // of the measurement
@@ -18,10 +19,14 @@ struct Prior {
   std::vector<float> ambiguity;        // height * width
   std::vector<float> valid;            // height * width: 1 where measured, 0 in holes, between at their edges
   std::vector<float> filled;           // low_height * low_width
+  std::array<std::vector<float>, 9> towards;  // of each direction, where not as `filled`; see around
   std::vector<std::int32_t> nearest_row;     // height: the nearest coarse row, before offset and clamping
   std::vector<std::int32_t> nearest_column;  // width
   float condition[2];                  // quantisation step and log2 of the upsampling factor, both about 0 to 1
   float scale_m;                       // metres per unit
+
+  // low_height * low_width: holes hold the next measurement i / 3 - 1 down and i % 3 - 1 right of them, if there is one.
+  const float* around(int i) const { return towards[i].empty() ? filled.data() : towards[i].data(); }
 };
 
 // rgb_HW3   height * width * 3, interleaved, [0, 1].

@@ -229,7 +229,7 @@ def test_training_degradations_hold_what_they_promise(depth_m, recipe):
 def test_mixed_training_varies_the_challenge_law_and_ais_does_not(depth_m):
     laws = {"ais": set(), "mixed": set()}
     for recipe, seen in laws.items():
-        for seed in range(80):
+        for seed in range(160):
             poor, target_m = random_degradation(depth_m[:192, 200:392], recipe, np.random.default_rng(seed))
             if poor.protocol == "ais":
                 seen.add((target_m.shape[0] // poor.depth_m.shape[0], poor.quantisation_step_m))

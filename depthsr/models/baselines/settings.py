@@ -1,7 +1,8 @@
 """Settings of the edge-aware baselines, chosen for each degradation on training frames, never on validation frames.
 
 Made by `python bench/tune_baselines.py --data rgbd-game` (40 crops of 320×240 from 20 tracks, CPU, commit 93c4844). The
-comments are RMSE and MAE in metres on those crops. sigma_colour 70 and sigma_space_px 1.4 were tried on tof alone.
+comments are RMSE and MAE in metres on those crops. sigma_colour 70 and sigma_space_px 1.4 were tried on tof and stereo
+alone; stereo at commit 099a0e5, where the guided filter's largest radius and the largest sigma_space_px won.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ SETTINGS: dict[str, dict[str, dict]] = {
         "gdsr-x8-noisy": {"radius_px": 1, "eps": 0.0001, "guide": "mean"},  # 7.374, 2.801
         "gdsr-x16-noisy": {"radius_px": 1, "eps": 0.0001, "guide": "mean"},  # 10.097, 4.433
         "tof": {"radius_px": 2, "eps": 0.0001, "guide": "mean"},  # 19.009, 5.476
+        "stereo": {"radius_px": 3, "eps": 0.0001, "guide": "centre"},  # 8.097, 2.653
     },
     "joint_bilateral": {
         "ais": {"sigma_colour": 30, "sigma_space_px": 0.8, "guide": "centre"},  # 8.541, 4.046
@@ -28,6 +30,7 @@ SETTINGS: dict[str, dict[str, dict]] = {
         "gdsr-x8-noisy": {"sigma_colour": 30, "sigma_space_px": 0.6, "guide": "mean"},  # 7.924, 2.727
         "gdsr-x16-noisy": {"sigma_colour": 30, "sigma_space_px": 0.4, "guide": "mean"},  # 10.642, 4.187
         "tof": {"sigma_colour": 45, "sigma_space_px": 1.4, "guide": "mean"},  # 16.777, 4.208
+        "stereo": {"sigma_colour": 20, "sigma_space_px": 1.4, "guide": "centre"},  # 8.555, 2.495
     },
     "fast_global_smoother": {
         "ais": {"smoothness": 100, "sigma_colour": 6},  # 9.768, 4.305
@@ -38,6 +41,7 @@ SETTINGS: dict[str, dict[str, dict]] = {
         "gdsr-x8-noisy": {"smoothness": 100, "sigma_colour": 6},  # 8.689, 3.038
         "gdsr-x16-noisy": {"smoothness": 100, "sigma_colour": 6},  # 11.406, 4.548
         "tof": {"smoothness": 1000, "sigma_colour": 6},  # 16.437, 4.363
+        "stereo": {"smoothness": 1000, "sigma_colour": 4},  # 6.986, 2.333
     },
 }
 

@@ -70,9 +70,9 @@ def test_prior_is_the_references(native_module, size, low, step_m, max_depth_m):
     np.testing.assert_allclose(neighbours(actual), candidates[UPSAMPLINGS:], rtol=3e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("holes", [0.0, 0.6, 0.97])
-def test_prior_of_a_frame_with_holes(native_module, holes):
-    rgb, depth_m, valid = frame((96, 130), (24, 31), holes, seed=3)
+@pytest.mark.parametrize(("holes", "low"), [(0.0, (24, 31)), (0.6, (24, 31)), (0.97, (24, 31)), (0.999, (90, 120))])
+def test_prior_of_a_frame_with_holes(native_module, holes, low):
+    rgb, depth_m, valid = frame((96, 130), low, holes, seed=3)
     expected = reference(rgb, depth_m, valid)
     actual = native_module.make_prior(rgb, depth_m, valid)
     np.testing.assert_allclose(actual["upsampled"], expected.candidates_BKHW[0, :3].numpy(), rtol=3e-6, atol=2e-6)

@@ -17,6 +17,7 @@ constexpr float kAmbiguityOfDepth = 0.02f;
 constexpr float kAmbiguityOfRange = 0.002f;
 constexpr float kAmbiguityOfHole = 0.25f;
 constexpr float kConfidenceInHole = 0.003f;
+constexpr std::int32_t kReachOverHoles = 64;
 
 // Fewer fine rows than this are not worth waking a thread for.
 constexpr std::int64_t kRowGrain = 16;
@@ -128,21 +129,26 @@ Map with_holes_filled(Level finest) {
   return filled;
 }
 
-// `filled`, but in holes the next valid value `down` and `right` of it (each -1, 0 or 1), where there is one.
+// `filled`, but in holes the next valid value `down` and `right` of it (each -1, 0 or 1), where one is near enough.
 std::vector<float> measured_towards(const Map& filled, const bool* valid, std::int64_t down, std::int64_t right) {
-  const float none = std::numeric_limits<float>::quiet_NaN();
   const std::int64_t height = filled.height, width = filled.width;
-  std::vector<float> out(height * width);
+  std::vector<float> out(filled.values);
+  std::vector<std::int32_t> distance(height * width, kReachOverHoles);  // to what is in `out`, if it was measured
   for (std::int64_t i = 0; i < height; ++i) {
     const std::int64_t y = down > 0 ? height - 1 - i : i;  // what lies in that direction comes first
     for (std::int64_t j = 0; j < width; ++j) {
       const std::int64_t x = right > 0 ? width - 1 - j : j, at = y * width + x;
-      const bool inside = 0 <= y + down && y + down < height && 0 <= x + right && x + right < width;
-      out[at] = valid[at] ? filled.values[at] : inside ? out[at + down * width + right] : none;
+      if (valid[at]) {
+        distance[at] = 0;
+      } else if (0 <= y + down && y + down < height && 0 <= x + right && x + right < width) {
+        const std::int64_t next = at + down * width + right;
+        if (distance[next] + 1 < kReachOverHoles) {
+          distance[at] = distance[next] + 1;
+          out[at] = out[next];
+        }
+      }
     }
   }
-  for (std::int64_t i = 0; i < height * width; ++i)
-    if (std::isnan(out[i])) out[i] = filled.values[i];
   return out;
 }
 

@@ -12,6 +12,12 @@ from torch import Tensor
 
 from depthsr.ops.reference import coarse_neighbours
 
+#: (down, right) of the pixels around one, row by row.
+DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+
+#: A measurement on the other side of a hole is looked for so far, coarse pixels; a power of 2.
+REACH_OVER_HOLES = 64
+
 
 def area_guide(guide_B3HW: Tensor, size: tuple[int, int]) -> Tensor:
     """The guide's mean over each coarse pixel, for a measurement that is itself a mean."""
@@ -30,38 +36,38 @@ def point_guide(guide_B3HW: Tensor, size: tuple[int, int]) -> Tensor:
 def neighbours(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
     """B×9×H×W: for each pixel of `size` the 3×3 coarse pixels around it, row by row.
 
-    x: holes filled. Where one of the eight around it is a hole, the next measurement in that direction stands in its
-    place, if there is one: beside what hides it from one of two cameras, a surface goes on as it is on the other side.
+    x: holes filled; > 0 where valid. Where one of the eight around it is a hole, the next measurement in that direction
+    stands in its place, if there is one near: behind what hides it from one of two cameras, a surface goes on.
     """
     rows, _ = coarse_neighbours(x_B1hw.shape[2], size[0], 1, x_B1hw)
     columns, _ = coarse_neighbours(x_B1hw.shape[3], size[1], 1, x_B1hw)
+    towards_B8hw = measured_towards(x_B1hw, valid_B1hw)
+    maps_B9hw = torch.cat([towards_B8hw[:, :4], x_B1hw, towards_B8hw[:, 4:]], 1)
+    indices = [(row, column) for row in rows for column in columns]
     return torch.cat(
         [
-            measured_towards(x_B1hw, valid_B1hw, i - 1, j - 1).index_select(2, row).index_select(3, column)
-            for i, row in enumerate(rows)
-            for j, column in enumerate(columns)
+            maps_B9hw[:, i : i + 1].index_select(2, row).index_select(3, column)
+            for i, (row, column) in enumerate(indices)
         ],
         1,
     )
 
 
-def measured_towards(x_B1hw: Tensor, valid_B1hw: Tensor, down: int, right: int) -> Tensor:
-    """x, but in holes the next valid value `down` and `right` of it (each -1, 0 or 1), where there is one."""
-    if down == right == 0:
-        return x_B1hw
-    planes = torch.cat([x_B1hw, valid_B1hw.to(x_B1hw.dtype)], 1)
+def measured_towards(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    """B×8×h×w: x, but in holes the next valid value in each of DIRECTIONS, if it is less than REACH_OVER_HOLES away.
+
+    x: > 0 where valid.
+    """
+    height, width = x_B1hw.shape[2:]
+    found = torch.where(valid_B1hw, x_B1hw, 0.0).expand(-1, len(DIRECTIONS), -1, -1)
     distance = 1
-    while distance < max(x_B1hw.shape[2:]):
+    while distance < min(REACH_OVER_HOLES, max(height, width)):
         # What is found so far lies less than `distance` away, and twice as much after this.
-        planes = torch.where(planes[:, 1:] > 0, planes, _moved(planes, distance * down, distance * right))
+        padded = F.pad(found, (distance, distance, distance, distance))
+        moved = [
+            padded[:, i, distance * (1 + down) :, distance * (1 + right) :][:, :height, :width]
+            for i, (down, right) in enumerate(DIRECTIONS)
+        ]
+        found = torch.where(found > 0, found, torch.stack(moved, 1))
         distance *= 2
-    return torch.where(planes[:, 1:] > 0, planes[:, :1], x_B1hw)
-
-
-def _moved(x_BKhw: Tensor, down: int, right: int) -> Tensor:
-    """What lies `down` and `right` of each pixel; 0 beyond the border."""
-    height, width = x_BKhw.shape[2:]
-    down, right = max(-height, min(down, height)), max(-width, min(right, width))
-    padded = F.pad(x_BKhw, (max(-right, 0), max(right, 0), max(-down, 0), max(down, 0)))
-    top, left = max(down, 0), max(right, 0)
-    return padded[:, :, top : top + height, left : left + width]
+    return torch.where(found > 0, found, x_B1hw)

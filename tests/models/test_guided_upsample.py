@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from depthsr.data.resample import centre_sample
-from depthsr.models.guided_upsample import area_guide, measured_towards, neighbours, point_guide
+from depthsr.models.guided_upsample import DIRECTIONS, area_guide, measured_towards, neighbours, point_guide
 from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
 
 
@@ -68,21 +68,21 @@ def test_guides():
     np.testing.assert_array_equal(point_guide(guide, (6, 8))[1, 2].numpy(), sampled)
 
 
-@pytest.mark.parametrize("size", [(13, 9), (4, 33), (1, 7), (1, 1)])
 @pytest.mark.parametrize(
-    ("down", "right"), [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0), (0, 1), (1, -1), (1, 0), (1, 1)]
+    ("size", "measured"), [((13, 9), 0.25), ((4, 33), 0.1), ((1, 7), 0.5), ((1, 1), 0.5), ((3, 200), 0.01)]
 )
-def test_holes_look_for_the_next_measurement_in_their_direction(size, down, right):
-    x, valid = torch.rand(2, 1, *size), torch.rand(2, 1, *size) < 0.25
-    expected = x.clone()
+def test_holes_look_for_the_next_measurement_in_each_direction(size, measured):
+    torch.manual_seed(0)
+    x, valid = torch.rand(2, 1, *size) + 0.1, torch.rand(2, 1, *size) < measured
+    expected = x.repeat(1, 8, 1, 1)
     for sample, _, row, column in (~valid).nonzero().tolist():
-        y, z = row, column
-        while (down, right) != (0, 0) and 0 <= y < size[0] and 0 <= z < size[1]:
-            if valid[sample, 0, y, z]:
-                expected[sample, 0, row, column] = x[sample, 0, y, z]
-                break
-            y, z = y + down, z + right
-    torch.testing.assert_close(measured_towards(x, valid, down, right), expected, rtol=0, atol=0)
+        for i, (down, right) in enumerate(DIRECTIONS):
+            for distance in range(1, 64):
+                y, z = row + distance * down, column + distance * right
+                if 0 <= y < size[0] and 0 <= z < size[1] and valid[sample, 0, y, z]:
+                    expected[sample, i, row, column] = x[sample, 0, y, z]
+                    break
+    torch.testing.assert_close(measured_towards(x, valid), expected, rtol=0, atol=0)
 
 
 def test_neighbours_are_the_3x3_where_all_is_measured_and_reach_over_holes():

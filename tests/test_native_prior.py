@@ -70,7 +70,7 @@ def test_prior_is_the_references(native_module, size, low, step_m, max_depth_m):
     np.testing.assert_allclose(neighbours(actual), candidates[UPSAMPLINGS:], rtol=3e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize(("holes", "low"), [(0.0, (24, 31)), (0.6, (24, 31)), (0.97, (24, 31)), (0.999, (90, 120))])
+@pytest.mark.parametrize(("holes", "low"), [(0.0, (24, 31)), (0.6, (24, 31)), (0.97, (24, 31)), (0.999, (20, 600))])
 def test_prior_of_a_frame_with_holes(native_module, holes, low):
     rgb, depth_m, valid = frame((96, 130), low, holes, seed=3)
     expected = reference(rgb, depth_m, valid)

@@ -17,7 +17,7 @@ constexpr float kAmbiguityOfDepth = 0.02f;
 constexpr float kAmbiguityOfRange = 0.002f;
 constexpr float kAmbiguityOfHole = 0.25f;
 constexpr float kConfidenceInHole = 0.003f;
-constexpr std::int32_t kReachOverHoles = 64;
+constexpr std::int32_t kReachOverHoles = 256;
 
 // Fewer fine rows than this are not worth waking a thread for.
 constexpr std::int64_t kRowGrain = 16;

@@ -304,7 +304,7 @@ def random_degradation(
         low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)
         return Degraded(low_m, low_m, TOF_STEP_M, None, kind), remove_sky(depth_m)
     if kind == "stereo":
-        camera, size = random_camera_pair(rng), low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
+        camera, size = random_camera_pair(depth_m.shape[1], rng), low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
         low_m = stereo(remove_sky(measured_m), size, camera, rng)
         return Degraded(low_m, low_m, 0.0, None, kind), within_reach(remove_sky(depth_m), camera)
     scored = clip_sky if rng.random() < 0.75 or not np.isfinite(remove_sky(depth_m)).any() else remove_sky

@@ -49,9 +49,9 @@ class StereoCamera:
     mirrored: bool = False
 
 
-def random_camera_pair(rng: np.random.Generator) -> StereoCamera:
-    """Of all kinds: short and long baselines, careful and careless matching."""
-    nearest_px = float(np.exp(rng.uniform(np.log(5), np.log(60))))
+def random_camera_pair(width: int, rng: np.random.Generator) -> StereoCamera:
+    """Of all kinds, for maps of this width: short and long baselines, careful and careless matching."""
+    nearest_px = float(np.exp(rng.uniform(np.log(5), np.log(max(5, 0.3 * width)))))
     noise_px = float(rng.uniform(0.02, 0.3) * min(1, nearest_px / 30))
     farthest_over_nearest = np.exp(rng.uniform(np.log(8), np.log(60)))
     return StereoCamera(

@@ -16,7 +16,7 @@ from depthsr.ops.reference import coarse_neighbours
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 #: A measurement on the other side of a hole is looked for so far, coarse pixels; a power of 2.
-REACH_OVER_HOLES = 64
+REACH_OVER_HOLES = 256
 
 
 def area_guide(guide_B3HW: Tensor, size: tuple[int, int]) -> Tensor:

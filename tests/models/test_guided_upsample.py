@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from depthsr.data.resample import centre_sample
-from depthsr.models.guided_upsample import DIRECTIONS, area_guide, measured_towards, neighbours, point_guide
+from depthsr.models.guided_upsample import (
+    DIRECTIONS,
+    REACH_OVER_HOLES,
+    area_guide,
+    measured_towards,
+    neighbours,
+    point_guide,
+)
 from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
 
 
@@ -69,7 +76,7 @@ def test_guides():
 
 
 @pytest.mark.parametrize(
-    ("size", "measured"), [((13, 9), 0.25), ((4, 33), 0.1), ((1, 7), 0.5), ((1, 1), 0.5), ((3, 200), 0.01)]
+    ("size", "measured"), [((13, 9), 0.25), ((4, 33), 0.1), ((1, 7), 0.5), ((1, 1), 0.5), ((3, 300), 0.004)]
 )
 def test_holes_look_for_the_next_measurement_in_each_direction(size, measured):
     torch.manual_seed(0)
@@ -77,7 +84,7 @@ def test_holes_look_for_the_next_measurement_in_each_direction(size, measured):
     expected = x.repeat(1, 8, 1, 1)
     for sample, _, row, column in (~valid).nonzero().tolist():
         for i, (down, right) in enumerate(DIRECTIONS):
-            for distance in range(1, 64):
+            for distance in range(1, REACH_OVER_HOLES):
                 y, z = row + distance * down, column + distance * right
                 if 0 <= y < size[0] and 0 <= z < size[1] and valid[sample, 0, y, z]:
                     expected[sample, i, row, column] = x[sample, 0, y, z]

@@ -271,7 +271,7 @@ def _check(protocol: str) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 #: The shares of what recipe "mixed" is mixed of.
-MIXED = {"ais": 0.28, "classical": 0.37, "tof": 0.1, "stereo": 0.25}
+MIXED = {"ais": 0.27, "classical": 0.35, "tof": 0.1, "stereo": 0.22, "clean": 0.06}
 
 
 def random_degradation(
@@ -283,8 +283,9 @@ def random_degradation(
     third sample then has another factor (×2 to ×16), other dropped bits (0 to 5) and up to twice the noise; "classical"
     are factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the
     depth, up to 5 of 8 bits dropped (told to the network or not), blur and holes; "tof" and "stereo" is what such a
-    camera measures. Of all but the challenge law every fourth sample has its depths remapped (`random_depth_curve`),
-    every eighth is a pixel off (`random_misalignment`).
+    camera measures; of "clean" nothing is lost, and it is learnt to leave it alone. Of all but the challenge law every
+    fourth sample has its depths remapped (`random_depth_curve`), and of all but those two every eighth is a pixel off
+    (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
                 challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.
@@ -299,6 +300,9 @@ def random_degradation(
         depth_m = depth_m * np.exp(rng.uniform(-0.7, 0.7))
     if kind == "ais":
         return _random_ais(depth_m, rng, vary=recipe != "ais" and rng.random() < 0.35), clip_sky(depth_m)
+    if kind == "clean":
+        clipped_m = clip_sky(depth_m)
+        return Degraded(clipped_m, clipped_m, 0.0, None, kind), clipped_m
     measured_m = random_misalignment(depth_m, rng) if rng.random() < 0.125 else depth_m
     if kind == "tof":
         low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)

@@ -223,7 +223,9 @@ def test_training_degradations_hold_what_they_promise(depth_m, recipe):
         assert measured.size
         assert measured.min() > 0
         assert np.nanmax(target_m) <= AIS_CLIP_M or poor.protocol != "ais"
-    assert kinds == ({"ais"} if recipe == "ais" else {"ais", "classical", "tof", "stereo"})
+        if poor.protocol == "clean":
+            np.testing.assert_array_equal(poor.depth_m, target_m)
+    assert kinds == ({"ais"} if recipe == "ais" else {"ais", "classical", "tof", "stereo", "clean"})
 
 
 def test_mixed_training_varies_the_challenge_law_and_ais_does_not(depth_m):

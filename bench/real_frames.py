@@ -86,8 +86,8 @@ def match(left_HW3: np.ndarray, right_HW3: np.ndarray, *, least_px: int, count_p
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--motorcycle", type=Path, metavar="FOLDER", help="folder of scikit-image's two files")
-    parser.add_argument("--aloe", type=Path, metavar="FOLDER", help="folder of OpenCV's two files")
+    parser.add_argument("--motorcycle", type=Path, metavar="FOLDER", help="folder of scikit-image's three files")
+    parser.add_argument("--aloe", type=Path, metavar="FOLDER", help="folder of OpenCV's three files")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     for read in (motorcycle, motorcycle_stereo, aloe, aloe_stereo):

@@ -45,7 +45,7 @@ CHALLENGE = {"noise": 1, "dropped_bits": AIS_DROPPED_BITS, "factor": AIS_FACTOR}
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 #: Of the baselines, which share one colour.
-MARKERS = "v^<sDx+p"
+MARKERS = "v^<sDx+p*"
 
 
 def measure(
@@ -171,7 +171,7 @@ def figure_of(curves: dict) -> Figure:
         _draw_sweep(axes, varied, [sweep for sweep in curves["sweeps"] if sweep["varied"] == varied])
     all_axes[0].set_ylim(bottom=0)
     all_axes[0].set_ylabel("RMSE (m)")
-    all_axes[-1].legend(fontsize="x-small")
+    figure.legend(*all_axes[-1].get_legend_handles_labels(), loc="outside right upper", fontsize="x-small")
     return figure
 
 

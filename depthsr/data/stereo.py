@@ -26,7 +26,7 @@ SLANT_PX = 1.0
 class StereoCamera:
     """How a pair of cameras measures. Lengths in pixels of the exact depth map.
 
-    nearest_px  disparity of the nearest there is (NEAREST_SHARE).
+    nearest_px         disparity of the nearest there is (NEAREST_SHARE).
     window_px          side of the matching window, odd: up to half of it is added around what is near.
     noise_px, noise_size_px   standard deviation of the disparity's error, and how far it is alike.
     step_px            disparities are multiples of this.

@@ -47,11 +47,17 @@ def test_depth_is_what_the_disparity_and_the_calibration_say(downloads):
     np.testing.assert_array_equal(np.nan_to_num(disparity), levels)
 
 
-def test_the_folders_are_read_by_eval(downloads, monkeypatch):
-    folder, left, _, levels = downloads
-    out = folder / "real"
+@pytest.fixture
+def out(downloads, monkeypatch):
+    """Where the script wrote what it makes of them."""
+    folder, out = downloads[0], downloads[0] / "real"
     monkeypatch.setattr("sys.argv", ["x", "--motorcycle", str(folder), "--aloe", str(folder), "--out", str(out)])
     main()
+    return out
+
+
+def test_the_folders_are_read_by_eval(downloads, out):
+    folder, left, _, levels = downloads
     frame = open_dataset(out / "motorcycle").read("motorcycle_0000")
     np.testing.assert_array_equal(frame.rgb, left[..., ::-1])
     np.testing.assert_allclose(frame.depth_m, motorcycle(folder)[1], rtol=1e-6)
@@ -59,11 +65,8 @@ def test_the_folders_are_read_by_eval(downloads, monkeypatch):
     assert frame.lr is None
 
 
-def test_the_stereo_folders_hold_what_is_matched(downloads, monkeypatch):
+def test_the_stereo_folders_hold_what_is_matched(downloads, out):
     folder, _, _, levels = downloads
-    out = folder / "real"
-    monkeypatch.setattr("sys.argv", ["x", "--motorcycle", str(folder), "--aloe", str(folder), "--out", str(out)])
-    main()
     frame = open_dataset(out / "motorcycle-stereo").read("motorcycle_0000")
     np.testing.assert_allclose(frame.depth_m, motorcycle(folder)[1], rtol=1e-6)
     matched = np.isfinite(frame.lr)

@@ -78,9 +78,9 @@ def stereo(depth_m: np.ndarray, size: tuple[int, int], camera: StereoCamera, rng
     known = np.isfinite(depth_m)
     if not known.any():
         return np.full(size, np.nan, np.float32)
-    disparity_of_1m = camera.least_px * reach_m(depth_m, camera)
+    of_1m_px = disparity_of_1m_px(depth_m, camera)
     # What is not known lies behind everything.
-    disparity = np.where(known, disparity_of_1m / np.where(known, depth_m, 1), 0).astype(np.float32)
+    disparity = np.where(known, of_1m_px / np.where(known, depth_m, 1), 0).astype(np.float32)
     matched = np.where(blobs(disparity.shape, 0.7, rng), fattened(disparity, camera.window_px), disparity)
     hole = shadows(matched) | blobs(disparity.shape, camera.untextured, rng)
     wrong = blobs(disparity.shape, camera.mismatched, rng, cells=(16, 48))
@@ -91,17 +91,22 @@ def stereo(depth_m: np.ndarray, size: tuple[int, int], camera: StereoCamera, rng
     if camera.margin_px:
         side = 2 * camera.margin_px + 1
         hole = cv2.dilate(hole.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
-    measured_m = np.where(hole, np.nan, disparity_of_1m / matched).astype(np.float32)
+    measured_m = np.where(hole, np.nan, of_1m_px / matched).astype(np.float32)
     if camera.mirrored:
         measured_m = measured_m[:, ::-1]
     return centre_sample(measured_m, size)
 
 
-def reach_m(depth_m: np.ndarray, camera: StereoCamera) -> float:
-    """How far the camera measures, placed so that the frame's nearest has its disparity; 0 where nothing is known."""
+def disparity_of_1m_px(depth_m: np.ndarray, camera: StereoCamera) -> float:
+    """Of a camera placed so that the frame's nearest has its disparity; 0 where nothing is known."""
     known = np.isfinite(depth_m)
     nearest_m = float(np.quantile(depth_m[known], NEAREST_SHARE)) if known.any() else 0.0
-    return nearest_m * camera.nearest_px / camera.least_px
+    return nearest_m * camera.nearest_px
+
+
+def reach_m(depth_m: np.ndarray, camera: StereoCamera) -> float:
+    """How far such a camera measures; 0 where nothing is known."""
+    return disparity_of_1m_px(depth_m, camera) / camera.least_px
 
 
 def fattened(disparity: np.ndarray, window_px: int) -> np.ndarray:

@@ -6,14 +6,16 @@ Shapes: B batch, h×w low resolution, H×W the guide's resolution.
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from depthsr.ops.reference import coarse_neighbours
 
-#: (down, right) of the pixels around one, row by row.
-DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+#: (down, right) of a pixel and those around it, row by row.
+DIRECTIONS = tuple(product((-1, 0, 1), repeat=2))
 
 #: A measurement on the other side of a hole is looked for so far, coarse pixels; a power of 2.
 REACH_OVER_HOLES = 256
@@ -41,20 +43,15 @@ def neighbours(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int]) -> Ten
     """
     rows, _ = coarse_neighbours(x_B1hw.shape[2], size[0], 1, x_B1hw)
     columns, _ = coarse_neighbours(x_B1hw.shape[3], size[1], 1, x_B1hw)
-    towards_B8hw = measured_towards(x_B1hw, valid_B1hw)
-    maps_B9hw = torch.cat([towards_B8hw[:, :4], x_B1hw, towards_B8hw[:, 4:]], 1)
-    indices = [(row, column) for row in rows for column in columns]
+    maps = measured_towards(x_B1hw, valid_B1hw).split(1, 1)
+    places = product(rows, columns)
     return torch.cat(
-        [
-            maps_B9hw[:, i : i + 1].index_select(2, row).index_select(3, column)
-            for i, (row, column) in enumerate(indices)
-        ],
-        1,
+        [x.index_select(2, row).index_select(3, column) for x, (row, column) in zip(maps, places, strict=True)], 1
     )
 
 
 def measured_towards(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
-    """B×8×h×w: x, but in holes the next valid value in each of DIRECTIONS, if it is less than REACH_OVER_HOLES away.
+    """B×9×h×w: x, but in holes the next valid value in each of DIRECTIONS, if it is less than REACH_OVER_HOLES away.
 
     x: > 0 where valid.
     """

@@ -81,7 +81,7 @@ def test_guides():
 def test_holes_look_for_the_next_measurement_in_each_direction(size, measured):
     torch.manual_seed(0)
     x, valid = torch.rand(2, 1, *size) + 0.1, torch.rand(2, 1, *size) < measured
-    expected = x.repeat(1, 8, 1, 1)
+    expected = x.repeat(1, 9, 1, 1)
     for sample, _, row, column in (~valid).nonzero().tolist():
         for i, (down, right) in enumerate(DIRECTIONS):
             for distance in range(1, REACH_OVER_HOLES):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import depthsr
 from bench_gpu import captured, timed
+from depthsr import ops
 from gpu_rows import ModelRow, append, model_table
 from rows import provenance
 
@@ -89,31 +90,37 @@ def collected(tables: list[str]) -> Iterator[list[ModelRow]]:
 
 
 @pytest.mark.parametrize(
-    ("path", "batch"),
+    ("path", "batch", "kernels"),
     [
-        *((path, batch) for path in ("device, graph", "device, eager") for batch in (1, 8)),
-        ("host, stream", 1),
-        ("host, batch", 8),
+        *(
+            (path, batch, kernels)
+            for kernels in ("auto", "triton")
+            for path in ("device, graph", "device, eager")
+            for batch in (1, 8)
+        ),
+        ("host, stream", 1, "auto"),
+        ("host, batch", 8, "auto"),
     ],
 )
 @pytest.mark.parametrize("name", ["base", "edge"])
-def test_model(benchmark, name, path, batch, collected):
+def test_model(benchmark, name, path, batch, kernels, collected):
     predictor = load(name)
     frames = frames_of(FRAMES)
-    run = calls(predictor, path, batch, frames)
     on_host = path.startswith("host")
-    sample = host_timed(run) if on_host else timed(run)
-    samples_s: list[float] = []
     # Three warm-up rounds: libraries load, graphs are captured, clocks rise.
     rounds = 5 if on_host else ROUNDS
-    benchmark.pedantic(lambda: samples_s.append(sample()), rounds=rounds, warmup_rounds=3)
+    samples_s: list[float] = []
+    with ops.backend(kernels):
+        run = calls(predictor, path, batch, frames)
+        sample = host_timed(run) if on_host else timed(run)
+        benchmark.pedantic(lambda: samples_s.append(sample()), rounds=rounds, warmup_rounds=3)
     seconds = sorted(samples_s[-rounds:])[rounds // 2] / (len(frames) if on_host else batch)
     about = provenance() | {"device": torch.cuda.get_device_name()}
     new = ModelRow(
         **{name: str(about[name]) for name in ("commit", "date", "device", "torch")},
         model=name, weights=WEIGHTS[name], size=f"{WIDTH}x{HEIGHT}",
         measured=f"{WIDTH // UPSAMPLING}x{HEIGHT // UPSAMPLING}", dtype="float16", batch=batch, path=path,
-        ms=round(1e3 * seconds, 4), frames_s=round(1 / seconds, 1),
+        kernels=kernels, ms=round(1e3 * seconds, 4), frames_s=round(1 / seconds, 1),
     )  # fmt: skip
     benchmark.extra_info["frames a second"] = new.frames_s
     collected.append(new)

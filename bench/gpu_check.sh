@@ -44,7 +44,7 @@ step load 60 "$python" -c 'import torch; torch.cuda.init(); import depthsr.ops, 
 readonly compiled=tests/test_cuda_runtime.py::test_compiled_whole_equals_eager
 readonly COMPILED_SECONDS=120
 step tests 150 "$python" -m pytest -q -p no:cacheprovider -m gpu tests --deselect "$compiled"
-step models 90 "$python" -m pytest -q -p no:cacheprovider bench/bench_gpu_models.py --benchmark-only
+step models 110 "$python" -m pytest -q -p no:cacheprovider bench/bench_gpu_models.py --benchmark-only
 step memcheck 90 bash -c 'sanitize memcheck'
 step racecheck 90 bash -c 'sanitize racecheck'
 step benchmarks $((LAST - SECONDS - COMPILED_SECONDS)) \

@@ -66,6 +66,7 @@ class ModelRow:
     weights  whose they are; random ones take the same time.
     path     "device, eager" and "device, graph": from tensors on the GPU to tensors on the GPU, `batch` frames a call.
              "host, stream" and "host, batch": from arrays to finished predictions on the host.
+    kernels  what computes the package's ops: "auto", DEPTHSR_BACKEND's default, or one that was forced.
     ms       a frame.
     """
 
@@ -80,6 +81,7 @@ class ModelRow:
     dtype: str
     batch: int
     path: str
+    kernels: str
     ms: float
     frames_s: float
 
@@ -120,10 +122,13 @@ def table(rows: list[Row]) -> str:
 
 def model_table(rows: list[ModelRow]) -> str:
     """For the end of a run, the weights' owner last."""
-    lines = [f"{'model':<6} {'size':<10} {'dtype':<8} {'batch':>5} {'path':<14} {'ms':>8} {'frames/s':>9}  weights"]
+    columns = (
+        f"{'model':<6} {'size':<10} {'dtype':<8} {'batch':>5} {'path':<14} {'kernels':<8} {'ms':>8} {'frames/s':>9}"
+    )
+    lines = [f"{columns}  weights"]
     for one in rows:
         lines.append(
-            f"{one.model:<6} {one.size:<10} {one.dtype:<8} {one.batch:5} {one.path:<14} {one.ms:8.3f} "
+            f"{one.model:<6} {one.size:<10} {one.dtype:<8} {one.batch:5} {one.path:<14} {one.kernels:<8} {one.ms:8.3f} "
             f"{one.frames_s:9.0f}  {one.weights}"
         )
     return "\n".join(lines)

@@ -52,6 +52,46 @@ def _forward_moments(x_ptr, moments_ptr, pixels, channels, stride_b, stride_p, s
 
 
 @triton.jit
+def _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE: tl.constexpr, BLOCK_T: tl.constexpr,
+                      BLOCK_C: tl.constexpr):  # fmt: skip
+    """Of a run of this frame's tiles: their means, sums of squares and numbers of pixels, 0 for those that are not."""
+    tile = start + tl.arange(0, BLOCK_T)
+    channel = tl.arange(0, BLOCK_C)
+    exists = (tile < tiles)[:, None] & (channel < channels)[None, :]
+    rows = moments_ptr + tl.program_id(1).to(tl.int64) * tiles * 2 * channels
+    offsets = tile[:, None] * 2 * channels + channel[None, :]
+    means = tl.load(rows + offsets, mask=exists, other=0.0)
+    squares = tl.load(rows + offsets + channels, mask=exists, other=0.0)
+    counts = tl.maximum(tl.minimum(pixels - tile * TILE, TILE), 0).to(tl.float32)
+    return means, squares, counts[:, None]
+
+
+@triton.jit
+def _forward_merge(moments_ptr, mean_ptr, variance_ptr, tiles, pixels, divisor, channels,
+                   TILE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+    """Mean and variance of a frame from its tiles'."""
+    mean = tl.zeros((BLOCK_C,), tl.float32)
+    for start in range(0, tiles, BLOCK_T):
+        means, _, counts = _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+        mean += tl.sum(means * counts, axis=0)
+    mean /= pixels
+    correction = tl.zeros((BLOCK_C,), tl.float32)  # twice, as a tile's
+    for start in range(0, tiles, BLOCK_T):
+        means, _, counts = _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+        correction += tl.sum((means - mean[None, :]) * counts, axis=0)
+    mean += correction / pixels
+    m2 = tl.zeros((BLOCK_C,), tl.float32)
+    for start in range(0, tiles, BLOCK_T):
+        means, squares, counts = _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+        deviations = means - mean[None, :]
+        m2 += tl.sum(squares + counts * deviations * deviations, axis=0)
+    channel = tl.arange(0, BLOCK_C)
+    row = tl.program_id(1) * channels
+    tl.store(mean_ptr + row + channel, mean, mask=channel < channels)
+    tl.store(variance_ptr + row + channel, m2 / divisor, mask=channel < channels)
+
+
+@triton.jit
 def _forward(x_ptr, centre_ptr, scale_ptr, shift_ptr, out_ptr, pixels, channels, stride_b, stride_p, stride_c,
              BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     """(x - centre) · scale + shift"""
@@ -116,14 +156,15 @@ def _moments(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor]:
     """(mean, variance), B×C."""
     moments = _pairs(x_BCHW)
     _launch(_forward_moments, x_BCHW, x_BCHW, moments)
-    means, squares = moments.unbind(2)
-    block_p, _, tiles = _blocks(x_BCHW)
-    first = torch.arange(tiles, device=x_BCHW.device) * block_p
-    counts = (_pixels(x_BCHW) - first).clamp(max=block_p)[:, None]
-    mean = (means * counts).sum(1) / _pixels(x_BCHW)
-    mean += ((means - mean[:, None]) * counts).sum(1) / _pixels(x_BCHW)  # twice, as a tile's
-    m2 = (squares + counts * (means - mean[:, None]).square()).sum(1)
-    return mean, m2 / max(_pixels(x_BCHW) - correction, 1)
+    (batch, channels), pixels = x_BCHW.shape[:2], _pixels(x_BCHW)
+    mean = moments.new_empty((batch, channels))
+    variance = torch.empty_like(mean)
+    block_p, block_c, tiles = _blocks(x_BCHW)
+    launcher(_forward_merge)[(1, batch)](
+        moments, mean, variance, tiles, pixels, max(pixels - correction, 1), channels, TILE=block_p,
+        BLOCK_T=max(1, BLOCK_VALUES // block_c), BLOCK_C=block_c,
+    )  # fmt: skip
+    return mean, variance
 
 
 def affine(x_BCHW: Tensor, centre_BC: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def _convolve(x_ptrs, weight_ptrs, row, column, height, width, exists, SIGN: tl.
     out = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
     for tap in tl.static_range(9):
         x = _neighbour(x_ptrs, row, column, SIGN * (tap // 3 - 1), SIGN * (tap % 3 - 1), height, width, exists, STRIDE)
-        out += x * tl.load(weight_ptrs + tap, mask=exists, other=0.0)[None, :]
+        out += x * tl.load(weight_ptrs + tap, mask=exists, other=0.0).to(tl.float32)[None, :]
     return out
 
 
@@ -70,10 +70,10 @@ def _forward(u_ptr, weight_ptr, bias_ptr, y_ptr, pool_ptr, height, width, CHANNE
     u_ptrs = u_ptr + first * 2 * CHANNELS + (pixel[:, None] * 2 * CHANNELS + channel[None, :])
     a = _convolve(u_ptrs, weight_ptr + channel * 9, row, column, height, width, exists, 1, 2 * CHANNELS, BLOCK_P,
                   BLOCK_C)  # fmt: skip
-    a += tl.load(bias_ptr + channel, mask=exists, other=0.0)[None, :]
+    a += tl.load(bias_ptr + channel, mask=exists, other=0.0).to(tl.float32)[None, :]
     b = _convolve(u_ptrs + CHANNELS, weight_ptr + (channel + CHANNELS) * 9, row, column, height, width, exists, 1,
                   2 * CHANNELS, BLOCK_P, BLOCK_C)  # fmt: skip
-    b += tl.load(bias_ptr + CHANNELS + channel, mask=exists, other=0.0)[None, :]
+    b += tl.load(bias_ptr + CHANNELS + channel, mask=exists, other=0.0).to(tl.float32)[None, :]
     inside = ((row < height) & (column < width))[:, None] & exists[None, :]
     y = tl.where(inside, a * b, 0.0)
     y_ptrs = y_ptr + first * CHANNELS + (pixel[:, None] * CHANNELS + channel[None, :])
@@ -101,7 +101,7 @@ def _backward_gate(grad_ptr, pool_grad_ptr, u_ptr, weight_ptr, bias_ptr, grad_ab
         other = (1 - half) * CHANNELS
         gate = _convolve(u_ptr + offsets + other, weight_ptr + (channel + other) * 9, row, column, height, width,
                          exists, 1, 2 * CHANNELS, BLOCK_P, BLOCK_C)  # fmt: skip
-        gate += tl.load(bias_ptr + other + channel, mask=exists, other=0.0)[None, :]
+        gate += tl.load(bias_ptr + other + channel, mask=exists, other=0.0).to(tl.float32)[None, :]
         grad_half = grad * gate
         own = half * CHANNELS
         tl.store(grad_ab_ptr + offsets + own, grad_half.to(grad_ab_ptr.dtype.element_ty), mask=inside)
@@ -133,7 +133,13 @@ def _grid(height: int, width: int, channels: int, batch: int, blocks: Blocks) ->
 
 
 def gated_depthwise(u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
-    """(y B×C×H×W, pooled B×C float32). u channels_last, as y; weight and bias float32."""
+    """(y B×C×H×W, pooled B×C float32). u channels_last, as y; weight and bias of any type."""
+    y, partial = gated_depthwise_with_partial_sums(u_B2CHW, weight_2C133, bias_2C)
+    return y, partial.sum(1) / (u_B2CHW.shape[2] * u_B2CHW.shape[3])
+
+
+def gated_depthwise_with_partial_sums(u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
+    """(y, its sums over each tile, B×tiles×C float32), for the rest as gated_depthwise."""
     (batch, _, height, width), doubled = u_B2CHW.shape, weight_2C133.shape[0]
     channels = doubled // 2
     blocks = blocks_for("depthwise", u_B2CHW, channels)
@@ -147,7 +153,7 @@ def gated_depthwise(u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> t
         u_B2CHW, weight_2C133, bias_2C, y, partial, height, width, CHANNELS=channels, ROWS=ROWS,
         BLOCK_P=blocks.pixels, BLOCK_C=blocks.columns, num_warps=blocks.warps,
     )  # fmt: skip
-    return y, partial.sum(1) / (height * width)
+    return y, partial
 
 
 def gated_depthwise_backward(

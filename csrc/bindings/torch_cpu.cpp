@@ -165,6 +165,40 @@ Tensor sobel_l1_loss_backward(const Tensor& grad, const Tensor& pred, const Tens
   return grad_pred;
 }
 
+// --- fill_holes, surrounding_measurements -------------------------------------------------------------------------
+
+// A map of one channel as contiguous float32, and which of it is valid.
+std::pair<Tensor, Tensor> measurement(const Tensor& x, const Tensor& valid) {
+  check_image(x, "x");
+  check_image(valid, "valid");
+  STD_TORCH_CHECK(x.size(1) == 1 && x.size(2) > 0 && x.size(3) > 0, "depthsr: x must have one channel, and pixels");
+  STD_TORCH_CHECK(valid.scalar_type() == ScalarType::Bool, "depthsr: valid must be bool");
+  for (const int dim : {0, 1, 2, 3})
+    STD_TORCH_CHECK(valid.size(dim) == x.size(dim), "depthsr: valid must have x's shape");
+  with_storage_type(x.scalar_type(), [](auto) {});
+  return {dense(torch::stable::to(x, ScalarType::Float), MemoryFormat::Contiguous),
+          dense(valid, MemoryFormat::Contiguous)};
+}
+
+Tensor fill_holes(const Tensor& x_any, const Tensor& valid_any) {
+  const auto [x, valid] = measurement(x_any, valid_any);
+  Tensor out = empty(x.sizes(), x, MemoryFormat::Contiguous);
+  depthsr::fill_holes(data<float>(x), data<bool>(valid), x.size(0), x.size(2), x.size(3), mutable_data<float>(out),
+                      on_torch_threads);
+  return torch::stable::to(out, x_any.scalar_type());
+}
+
+Tensor surrounding_measurements(const Tensor& x_any, const Tensor& valid_any, std::int64_t height, std::int64_t width) {
+  const auto [x, valid] = measurement(x_any, valid_any);
+  STD_TORCH_CHECK(height > 0 && width > 0, "depthsr: height and width must be positive");
+  const std::array<std::int64_t, 4> sizes{x.size(0), 9, height, width};
+  Tensor out = empty(sizes, x, MemoryFormat::Contiguous);
+  depthsr::surrounding_measurements(data<float>(x), data<bool>(valid),
+                                    {x.size(0), x.size(2), x.size(3), height, width, false}, mutable_data<float>(out),
+                                    on_torch_threads);
+  return torch::stable::to(out, x_any.scalar_type());
+}
+
 // --- joint_bilateral_upsample -------------------------------------------------------------------------------------
 
 Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& confidence_any, const Tensor& guide_any,
@@ -305,6 +339,8 @@ STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
   library.impl("sobel_l1_loss_backward", TORCH_BOX(&sobel_l1_loss_backward));
   library.impl("naf_block", TORCH_BOX(&NafBlockOp::forward));
   library.impl("naf_block_backward", TORCH_BOX(&NafBlockOp::backward));
+  library.impl("fill_holes", TORCH_BOX(&fill_holes));
+  library.impl("surrounding_measurements", TORCH_BOX(&surrounding_measurements));
   library.impl("joint_bilateral_upsample", TORCH_BOX(&joint_bilateral_upsample));
 }
 

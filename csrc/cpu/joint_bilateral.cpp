@@ -20,15 +20,20 @@ constexpr std::int64_t kGrain = 1 << 12;  // fine pixels a thread: below this a 
 
 }  // namespace
 
-CoarseNeighbours::CoarseNeighbours(std::int64_t coarse, std::int64_t fine) : nearest(fine) {
+std::vector<std::int32_t> nearest_coarse(std::int64_t coarse, std::int64_t fine) {
+  std::vector<std::int32_t> nearest(fine);
+  for (std::int64_t i = 0; i < fine; ++i)  // no rounding decides between two
+    nearest[i] = static_cast<std::int32_t>((2 * i + 1) * coarse / (2 * fine));
+  return nearest;
+}
+
+CoarseNeighbours::CoarseNeighbours(std::int64_t coarse, std::int64_t fine) : nearest(nearest_coarse(coarse, fine)) {
   for (auto& weight : weights) weight.resize(fine);
   const auto step = static_cast<float>(static_cast<double>(coarse) / static_cast<double>(fine));
   for (std::int64_t i = 0; i < fine; ++i) {
-    const std::int64_t holds_centre = (2 * i + 1) * coarse / (2 * fine);  // no rounding decides between two
     const float position = (static_cast<float>(i) + 0.5f) * step - 0.5f;
-    nearest[i] = static_cast<std::int32_t>(holds_centre);
     for (int k = 0; k < JOINT_BILATERAL_WINDOW; ++k) {
-      const float distance = static_cast<float>(holds_centre + k - kReach) - position;
+      const float distance = static_cast<float>(nearest[i] + k - kReach) - position;
       weights[k][i] = std::exp(distance * distance * (-0.5f / (kSigmaSpace * kSigmaSpace)));
     }
   }

@@ -9,8 +9,10 @@
 
 namespace depthsr {
 
-// Along one axis, for each fine pixel: the coarse one that its centre lies in, and the spatial weights of the window
-// around that.
+// Along one axis, for each fine pixel: the coarse one that its centre lies in.
+std::vector<std::int32_t> nearest_coarse(std::int64_t coarse, std::int64_t fine);
+
+// The same, and the spatial weights of the window around that.
 struct CoarseNeighbours {
   CoarseNeighbours(std::int64_t coarse, std::int64_t fine);
 

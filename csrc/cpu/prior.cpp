@@ -6,7 +6,10 @@
 #include <limits>
 #include <utility>
 
+#include "bilinear.h"
+#include "depthsr/kernels.h"
 #include "joint_bilateral.h"
+#include "measured_towards.h"
 
 namespace depthsr {
 namespace {
@@ -17,19 +20,9 @@ constexpr float kAmbiguityOfDepth = 0.02f;
 constexpr float kAmbiguityOfRange = 0.002f;
 constexpr float kAmbiguityOfHole = 0.25f;
 constexpr float kConfidenceInHole = 0.003f;
-constexpr std::int32_t kReachOverHoles = 256;
 
 // Fewer fine rows than this are not worth waking a thread for.
 constexpr std::int64_t kRowGrain = 16;
-
-struct Map {
-  std::int64_t height, width;
-  std::vector<float> values;
-
-  Map(std::int64_t height, std::int64_t width) : height(height), width(width), values(height * width) {}
-  float* row(std::int64_t y) { return values.data() + y * width; }
-  const float* row(std::int64_t y) const { return values.data() + y * width; }
-};
 
 float depth_range_m(const float* depth_m, const bool* valid, std::int64_t count) {
   std::vector<float> values;
@@ -40,116 +33,6 @@ float depth_range_m(const float* depth_m, const bool* valid, std::int64_t count)
   const auto rank = static_cast<std::int64_t>(std::nearbyintf(static_cast<float>(values.size() - 1) * kRangeQuantile));
   std::nth_element(values.begin(), values.begin() + rank, values.end());
   return std::isfinite(values[rank]) && values[rank] > 0 ? values[rank] : 1.0f;
-}
-
-// --- bilinear (align_corners=False) --------------------------------------------------------------------------------
-
-struct Tap {
-  std::int64_t first, second;
-  float share;  // of the second
-};
-
-std::vector<Tap> bilinear_taps(std::int64_t source, std::int64_t target) {
-  const float step = static_cast<float>(source) / static_cast<float>(target);
-  std::vector<Tap> taps(target);
-  for (std::int64_t i = 0; i < target; ++i) {
-    const float position = std::max(0.0f, step * (static_cast<float>(i) + 0.5f) - 0.5f);
-    const std::int64_t first = std::min(static_cast<std::int64_t>(position), source - 1);
-    const float share = std::clamp(position - static_cast<float>(first), 0.0f, 1.0f);
-    taps[i] = {first, std::min(first + 1, source - 1), share};
-  }
-  return taps;
-}
-
-// Every row at the width of `columns`.
-Map widened(const Map& in, const std::vector<Tap>& columns) {
-  Map out(in.height, static_cast<std::int64_t>(columns.size()));
-  for (std::int64_t y = 0; y < in.height; ++y) {
-    const float* source = in.row(y);
-    float* target = out.row(y);
-    for (std::int64_t x = 0; x < out.width; ++x) {
-      const auto [first, second, share] = columns[x];
-      target[x] = (1.0f - share) * source[first] + share * source[second];
-    }
-  }
-  return out;
-}
-
-void blend_rows(const Map& wide, const Tap& tap, float* __restrict out) {
-  const float* first = wide.row(tap.first);
-  const float* second = wide.row(tap.second);
-  for (std::int64_t x = 0; x < wide.width; ++x) out[x] = (1.0f - tap.share) * first[x] + tap.share * second[x];
-}
-
-Map resized(const Map& in, std::int64_t height, std::int64_t width) {
-  const Map wide = widened(in, bilinear_taps(in.width, width));
-  const std::vector<Tap> rows = bilinear_taps(in.height, height);
-  Map out(height, width);
-  for (std::int64_t y = 0; y < height; ++y) blend_rows(wide, rows[y], out.row(y));
-  return out;
-}
-
-// --- holes -----------------------------------------------------------------------------------------------------------
-
-struct Level {
-  Map values;
-  Map weight;  // 1 where there is a value, else 0
-};
-
-Level halved(const Level& in) {
-  const std::int64_t height = (in.values.height + 1) / 2, width = (in.values.width + 1) / 2;
-  Level out{{height, width}, {height, width}};
-  for (std::int64_t y = 0; y < height; ++y)
-    for (std::int64_t x = 0; x < width; ++x) {
-      float total = 0, weight = 0;
-      for (std::int64_t v = 2 * y; v < std::min(2 * y + 2, in.values.height); ++v)
-        for (std::int64_t u = 2 * x; u < std::min(2 * x + 2, in.values.width); ++u) {
-          total += in.values.row(v)[u] * in.weight.row(v)[u];
-          weight += in.weight.row(v)[u];
-        }
-      out.values.row(y)[x] = weight > 0 ? total / weight : 0.0f;
-      out.weight.row(y)[x] = weight > 0 ? 1.0f : 0.0f;
-    }
-  return out;
-}
-
-// Pull-push: holes take what coarser averages of the valid pixels say.
-Map with_holes_filled(Level finest) {
-  std::vector<Level> levels;
-  levels.push_back(std::move(finest));
-  while (std::max(levels.back().values.height, levels.back().values.width) > 1) levels.push_back(halved(levels.back()));
-  Map filled = std::move(levels.back().values);
-  levels.pop_back();
-  for (; !levels.empty(); levels.pop_back()) {
-    Level& level = levels.back();
-    filled = resized(filled, level.values.height, level.values.width);
-    for (std::size_t i = 0; i < filled.values.size(); ++i)
-      if (level.weight.values[i] > 0) filled.values[i] = level.values.values[i];
-  }
-  return filled;
-}
-
-// `filled`, but in holes the next valid value `down` and `right` of it (each -1, 0 or 1), where one is near enough.
-std::vector<float> measured_towards(const Map& filled, const bool* valid, std::int64_t down, std::int64_t right) {
-  const std::int64_t height = filled.height, width = filled.width;
-  std::vector<float> out(filled.values);
-  std::vector<std::int32_t> distance(height * width, kReachOverHoles);  // to what is in `out`, if it was measured
-  for (std::int64_t i = 0; i < height; ++i) {
-    const std::int64_t y = down > 0 ? height - 1 - i : i;  // what lies in that direction comes first
-    for (std::int64_t j = 0; j < width; ++j) {
-      const std::int64_t x = right > 0 ? width - 1 - j : j, at = y * width + x;
-      if (valid[at]) {
-        distance[at] = 0;
-      } else if (0 <= y + down && y + down < height && 0 <= x + right && x + right < width) {
-        const std::int64_t next = at + down * width + right;
-        if (distance[next] + 1 < kReachOverHoles) {
-          distance[at] = distance[next] + 1;
-          out[at] = out[next];
-        }
-      }
-    }
-  }
-  return out;
 }
 
 // --- ambiguity -------------------------------------------------------------------------------------------------------
@@ -248,13 +131,13 @@ Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, 
   const float scale_m = max_depth_m > 0 ? max_depth_m : depth_range_m(depth_m, valid, low_pixels);
   const float step = quantisation_step_m / scale_m;
 
-  Level measured{{low_height, low_width}, {low_height, low_width}};
+  std::vector<float> normalised(low_pixels);
+  Map measured_where(low_height, low_width), filled(low_height, low_width);
   for (std::int64_t i = 0; i < low_pixels; ++i) {
-    measured.values.values[i] = valid[i] ? depth_m[i] / scale_m : 0.0f;
-    measured.weight.values[i] = valid[i] ? 1.0f : 0.0f;
+    normalised[i] = valid[i] ? depth_m[i] / scale_m : 0.0f;
+    measured_where.values[i] = valid[i] ? 1.0f : 0.0f;
   }
-  const Map measured_where = measured.weight;
-  Map filled = with_holes_filled(std::move(measured));
+  fill_holes(normalised.data(), valid, 1, low_height, low_width, filled.values.data(), parallel_for);
 
   const Picture picture{rgb_HW3, height, width};
   const std::vector<float> area = area_guide(picture, low_height, low_width, parallel_for);
@@ -301,7 +184,7 @@ Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, 
   if (!std::all_of(valid, valid + low_pixels, [](bool is) { return is; }))
     parallel_for(9, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
-        if (i != 4) prior.towards[i] = measured_towards(filled, valid, i / 3 - 1, i % 3 - 1);
+        if (i != 4) prior.towards[i] = measured_towards(filled.values.data(), valid, low_height, low_width, i / 3 - 1, i % 3 - 1);
     });
   prior.filled = std::move(filled.values);
   prior.nearest_row = std::move(rows.nearest);

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depthsr.models.guided_upsample import area_guide, neighbours, point_guide
-from depthsr.ops import joint_bilateral_upsample
+from depthsr.models.guided_upsample import area_guide, point_guide
+from depthsr.ops import fill_holes, joint_bilateral_upsample, surrounding_measurements
 
 #: Ways of upsampling the measurement, the first of Prior.candidates_BKHW, and how many candidates there are in all; the
 #: nearest measurement among them.
@@ -82,29 +82,6 @@ def depth_range_m(depth_m_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
     return torch.where((count_B > 0) & (range_B > 0), range_B, 1.0)
 
 
-def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
-    """Holes filled from coarser and coarser averages of the valid pixels (pull-push, Gortler et al. 1996).
-
-    x and the result: any unit; valid: bool. All-invalid samples become 0. Invalid pixels of x are never read.
-    """
-    weight = valid_B1hw.to(x_B1hw.dtype)
-    values = torch.where(valid_B1hw, x_B1hw, 0.0)
-    levels = [(values, weight)]
-    while max(values.shape[-2:]) > 1:
-        # Averaging value·weight and weight alike (windows cut at the border too) keeps their quotient a mean.
-        window = [min(side, 2) for side in values.shape[-2:]]  # OpenVINO takes none larger than the plane
-        total = F.avg_pool2d(values * weight, window, ceil_mode=True)
-        weight = F.avg_pool2d(weight, window, ceil_mode=True)
-        values = total / weight.clamp(min=1e-12)
-        weight = (weight > 0).to(weight.dtype)
-        levels.append((values, weight))
-    filled = levels[-1][0]
-    for values, weight in reversed(levels[:-1]):
-        filled = F.interpolate(filled, size=values.shape[-2:], mode="bilinear", align_corners=False)
-        filled = torch.where(weight > 0, values, filled)
-    return filled
-
-
 def spread(x_B1hw: Tensor) -> Tensor:
     """Maximum minus minimum of each pixel's 3×3 neighbourhood."""
     return F.max_pool2d(x_B1hw, 3, 1, 1) + F.max_pool2d(-x_B1hw, 3, 1, 1)
@@ -141,5 +118,5 @@ def make_prior(
     ]
     log2_factor = 0.5 * math.log2(max(1.0, size[0] / low_size[0]) * max(1.0, size[1] / low_size[1]))
     condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
-    candidates = torch.cat([bilinear, *guided, neighbours(x, valid_B1hw, size)], 1)
+    candidates = torch.cat([bilinear, *guided, surrounding_measurements(x, valid_B1hw, size)], 1)
     return Prior(candidates, ambiguity, valid, condition_B2, scale_m_B)

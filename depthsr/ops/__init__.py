@@ -15,6 +15,7 @@ __all__ = [
     "adain_fusion",
     "adain_statistics",
     "backend",
+    "fill_holes",
     "gated_depthwise",
     "joint_bilateral_upsample",
     "layer_norm_2d",
@@ -22,6 +23,7 @@ __all__ = [
     "reference",
     "simple_gate",
     "sobel_l1_loss",
+    "surrounding_measurements",
 ]
 
 
@@ -128,6 +130,29 @@ def sobel_l1_loss(
     return compute(pred_B1HW, target_B1HW, valid_B1HW, l1_weight, gradient_weight)
 
 
+def _check_measurement(x_B1hw: Tensor, valid_B1hw: Tensor) -> None:
+    _check_image("x", x_B1hw)
+    if x_B1hw.shape[1] != 1 or 0 in x_B1hw.shape[2:]:
+        raise ValueError(f"x must have one channel, and pixels, but has shape {tuple(x_B1hw.shape)}")
+    if valid_B1hw.shape != x_B1hw.shape or valid_B1hw.dtype != torch.bool:
+        raise ValueError(
+            f"valid must be bool and have x's shape {tuple(x_B1hw.shape)}, "
+            f"but is {valid_B1hw.dtype} of {tuple(valid_B1hw.shape)}"
+        )
+
+
+def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    _check_measurement(x_B1hw, valid_B1hw)
+    return choose("fill_holes", x_B1hw)(x_B1hw, valid_B1hw)
+
+
+def surrounding_measurements(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
+    _check_measurement(x_B1hw, valid_B1hw)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size must be a height and a width, both at least 1, not {tuple(size)}")
+    return choose("surrounding_measurements", x_B1hw)(x_B1hw, valid_B1hw, size)
+
+
 def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW: Tensor, guide_B3hw: Tensor) -> Tensor:
     batch, _, *size = x_B1hw.shape if x_B1hw.dim() == 4 else (0, 0, 0, 0)
     tensors = (x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw)
@@ -154,8 +179,8 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
 
 
 for _op in (
-    adain, adain_fusion, adain_statistics, gated_depthwise, joint_bilateral_upsample, layer_norm_2d, naf_block,
-    simple_gate, sobel_l1_loss,
+    adain, adain_fusion, adain_statistics, fill_holes, gated_depthwise, joint_bilateral_upsample, layer_norm_2d,
+    naf_block, simple_gate, sobel_l1_loss, surrounding_measurements,
 ):  # fmt: skip
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

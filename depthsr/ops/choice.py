@@ -27,7 +27,7 @@ logger = logging.getLogger("depthsr.ops")
 
 OPS = (
     "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "adain_fusion", "sobel_l1_loss",
-    "naf_block", "joint_bilateral_upsample",
+    "naf_block", "fill_holes", "surrounding_measurements", "joint_bilateral_upsample",
 )  # fmt: skip
 
 
@@ -68,22 +68,22 @@ def _why_no_native_naf_block(x_BCHW: Tensor, *weights: Tensor) -> str | None:
     return None if channels % 8 == 0 else f"the native naf_block takes a multiple of 8 channels, not {channels}"
 
 
+_BY_ITS_OWN_NAME = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "fill_holes", "joint_bilateral_upsample")
+
 NATIVE = Implementation(
     name="native",
     device="cpu",
     dtypes=(torch.float32, torch.float16, torch.bfloat16),
     functions={
-        **{
-            op: getattr(torch.ops.depthsr, op).default
-            for op in ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "joint_bilateral_upsample")
-        },
+        **{op: getattr(torch.ops.depthsr, op).default for op in _BY_ITS_OWN_NAME},
         "adain_fusion": registration.adain_fusion,
         "naf_block": registration.naf_block,
+        "surrounding_measurements": registration.surrounding_measurements,
     },
     broken=why_no_module("_C_cpu"),
     limits={
         "naf_block": _why_no_native_naf_block,
-        "joint_bilateral_upsample": partial(registration.why_no_joint_bilateral_gradient, "native"),
+        **{op: partial(registration.why_no_gradient, "native", op) for op in registration.WITHOUT_GRADIENT},
     },
 )
 
@@ -135,7 +135,7 @@ IMPLEMENTATIONS = (NATIVE, CUDA, TRITON)
 #: Under torch.compile these stay whole: on a CPU their kernels are faster than what Inductor makes of their references.
 #: Of the others, which wait for memory, it makes more by fusing the reference with its neighbours: it cannot look into
 #: an op.
-BETTER_THAN_COMPILED = ("naf_block", "joint_bilateral_upsample")
+BETTER_THAN_COMPILED = ("naf_block", *registration.WITHOUT_GRADIENT)
 
 _backend = config.backend()
 _told: set[str] = set()

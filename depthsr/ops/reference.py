@@ -8,6 +8,7 @@ that `torch.export` and ONNX see.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -185,6 +186,76 @@ def sobel_l1_loss(
     return l1_weight * l1 + gradient_weight * (magnitude.sum() / interior.sum().clamp(min=1))
 
 
+#: (down, right) of a pixel and those around it, row by row.
+DIRECTIONS = tuple(product((-1, 0, 1), repeat=2))
+
+#: A measurement on the other side of a hole is looked for so far, coarse pixels; a power of 2.
+REACH_OVER_HOLES = 256
+
+
+def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    """Holes filled from coarser and coarser averages of the valid pixels (pull-push, Gortler et al. 1996).
+
+    x and the result: any unit; valid: bool. All-invalid samples become 0. What x holds where it is not valid does not
+    matter. The result has x's dtype.
+    """
+    out_dtype, x_B1hw = x_B1hw.dtype, x_B1hw.to(_arithmetic_dtype(x_B1hw))
+    weight = valid_B1hw.to(x_B1hw.dtype)
+    values = torch.where(valid_B1hw, x_B1hw, 0.0)
+    levels = [(values, weight)]
+    while max(values.shape[-2:]) > 1:
+        # Averaging value·weight and weight alike (windows cut at the border too) keeps their quotient a mean.
+        window = [min(side, 2) for side in values.shape[-2:]]  # OpenVINO takes none larger than the plane
+        total = F.avg_pool2d(values * weight, window, ceil_mode=True)
+        weight = F.avg_pool2d(weight, window, ceil_mode=True)
+        values = total / weight.clamp(min=1e-12)
+        weight = (weight > 0).to(weight.dtype)
+        levels.append((values, weight))
+    filled = levels[-1][0]
+    for values, weight in reversed(levels[:-1]):
+        filled = F.interpolate(filled, size=values.shape[-2:], mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 0, values, filled)
+    return filled.to(out_dtype)
+
+
+def surrounding_measurements(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
+    """B×9×H×W: for each pixel of `size`, H×W, the 3×3 coarse pixels around it, row by row.
+
+    x: holes filled; > 0 where valid. valid: bool. Where one of the eight around it is a hole, the next measurement in
+    that direction stands in its place, if it is less than REACH_OVER_HOLES away: behind what hides it from one of two
+    cameras, a surface goes on. The result has x's dtype. Beyond the frame its border is repeated.
+    """
+    rows, columns = (
+        [(nearest_coarse(coarse, fine, x_B1hw) + offset).clamp(0, coarse - 1) for offset in (-1, 0, 1)]
+        for coarse, fine in zip(x_B1hw.shape[2:], size, strict=True)
+    )
+    maps = measured_towards(x_B1hw, valid_B1hw).split(1, 1)
+    places = product(rows, columns)
+    return torch.cat(
+        [x.index_select(2, row).index_select(3, column) for x, (row, column) in zip(maps, places, strict=True)], 1
+    )
+
+
+def measured_towards(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
+    """B×9×h×w: x, but in holes the next valid value in each of DIRECTIONS, if it is less than REACH_OVER_HOLES away.
+
+    x: > 0 where valid.
+    """
+    height, width = x_B1hw.shape[2:]
+    found = torch.where(valid_B1hw, x_B1hw, 0.0).expand(-1, len(DIRECTIONS), -1, -1)
+    distance = 1
+    while distance < min(REACH_OVER_HOLES, max(height, width)):
+        # What is found so far lies less than `distance` away, and twice as much after this.
+        padded = F.pad(found, (distance, distance, distance, distance))
+        moved = [
+            padded[:, i, distance * (1 + down) :, distance * (1 + right) :][:, :height, :width]
+            for i, (down, right) in enumerate(DIRECTIONS)
+        ]
+        found = torch.where(found > 0, found, torch.stack(moved, 1))
+        distance *= 2
+    return torch.where(found > 0, found, x_B1hw)
+
+
 #: Joint bilateral upsampling's window, coarse pixels to each side, and its standard deviations: of the spatial weight,
 #: in coarse pixels, and of the colour weight, RGB in [0, 1]. A window wider than 3×3 finds the sky between two posts
 #: that no nearby measurement hit. RMSE of `edge`, with the weights of commit bf153a3, trained for 3×3 (σ 0.7, 30/255),
@@ -228,16 +299,20 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
     return (total / weights).to(out_dtype)
 
 
+def nearest_coarse(coarse: int, fine: int, like: Tensor) -> Tensor:
+    """Along one axis, for each fine pixel the coarse one that its centre lies in, on `like`'s device."""
+    # In whole numbers: where a centre lies between two coarse pixels, no rounding decides.
+    return torch.div((2 * torch.arange(fine, device=like.device) + 1) * coarse, 2 * fine, rounding_mode="floor")
+
+
 def coarse_neighbours(coarse: int, fine: int, reach: int, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Along one axis, for the coarse pixel that each fine one's centre lies in and `reach` on both its sides: indices
     and weights.
 
     Pixels are cells of one extent: fine pixel i lies at (i + 0.5) · coarse / fine - 0.5. Weights: σ = SIGMA_SPACE.
     """
-    pixel = torch.arange(fine, device=like.device)
-    # In whole numbers: where a centre lies between two coarse pixels, no rounding decides.
-    nearest = torch.div((2 * pixel + 1) * coarse, 2 * fine, rounding_mode="floor")
-    position = (pixel.to(like.dtype) + 0.5) * (coarse / fine) - 0.5
+    nearest = nearest_coarse(coarse, fine, like)
+    position = (torch.arange(fine, device=like.device).to(like.dtype) + 0.5) * (coarse / fine) - 0.5
     indices, weights = [], []
     for offset in range(-reach, reach + 1):
         neighbour = nearest + offset

@@ -41,6 +41,8 @@ SCHEMAS = {
         f"(Tensor grad, Tensor x, {_BLOCK_WEIGHTS}, float eps) -> "
         f"({', '.join(['Tensor'] * (1 + len(NAFBlockWeights._fields)))})"
     ),
+    "fill_holes": "(Tensor x, Tensor valid) -> Tensor",
+    "surrounding_measurements": "(Tensor x, Tensor valid, SymInt height, SymInt width) -> Tensor",
     "joint_bilateral_upsample": "(Tensor x, Tensor confidence, Tensor guide, Tensor coarse_guide) -> Tensor",
 }
 
@@ -267,31 +269,48 @@ def naf_block_gradient(backward, ctx, grad):
     return *(g.to(tensor.dtype) for g, tensor in zip(grads, tensors, strict=True)), None
 
 
-# --- joint_bilateral_upsample ----------------------------------------------------------------------------------
+# --- what makes a network's input: fill_holes, surrounding_measurements, joint_bilateral_upsample ----------------
+
+#: Nobody asks a gradient of a network's input; `choice` takes the reference where somebody does.
+WITHOUT_GRADIENT = ("fill_holes", "surrounding_measurements", "joint_bilateral_upsample")
+
+
+@torch.library.register_fake("depthsr::fill_holes")
+def _(x, valid):
+    """Always contiguous, as the next two: it has one channel."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def surrounding_measurements(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
+    """torch.ops.depthsr.surrounding_measurements with the reference's signature."""
+    return torch.ops.depthsr.surrounding_measurements.default(x_B1hw, valid_B1hw, *size)
+
+
+@torch.library.register_fake("depthsr::surrounding_measurements")
+def _(x, valid, height, width):
+    return x.new_empty((x.shape[0], 9, height, width))
 
 
 @torch.library.register_fake("depthsr::joint_bilateral_upsample")
 def _(x, confidence, guide, coarse_guide):
-    """Always contiguous: it has one channel."""
     return x.new_empty((x.shape[0], 1, *guide.shape[2:]))
 
 
-def no_joint_bilateral_gradient(ctx, grad):
-    """It prepares a network's input, of which nobody asks a gradient; `choice` takes the reference where one does."""
+def no_gradient(op, ctx, grad):
     raise NotImplementedError(
-        "this kernel of joint_bilateral_upsample has no gradient; "
-        "depthsr.ops.joint_bilateral_upsample has, by the reference implementation."
+        f"this kernel of {op} has no gradient; depthsr.ops.{op} has, by the reference implementation."
     )
 
 
-def why_no_joint_bilateral_gradient(implementation: str, *tensors: Tensor) -> str | None:
-    """Why the kernel called `implementation` may not be used on these tensors."""
+def why_no_gradient(implementation: str, op: str, *tensors: Tensor) -> str | None:
+    """Why the kernel of `op` called `implementation` may not be used on these tensors."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return f"the {implementation} joint_bilateral_upsample has no gradient, and one of its inputs requires it"
+        return f"the {implementation} {op} has no gradient, and one of its inputs requires it"
     return None
 
 
-torch.library.register_autograd("depthsr::joint_bilateral_upsample", no_joint_bilateral_gradient)
+for _name in WITHOUT_GRADIENT:
+    torch.library.register_autograd(f"depthsr::{_name}", partial(no_gradient, _name))
 
 # ---------------------------------------------------------------------------------------------------------------
 

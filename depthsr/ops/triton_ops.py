@@ -15,17 +15,20 @@ from torch.library import triton_op
 
 from depthsr.kernels import adain as adain_kernels
 from depthsr.kernels import feed_forward as feed_forward_kernels
+from depthsr.kernels import fill_holes as fill_holes_kernels
+from depthsr.kernels import fold_naf_block as fold_kernels
 from depthsr.kernels import gated_depthwise as gated_depthwise_kernels
 from depthsr.kernels import joint_bilateral_upsample as joint_bilateral_kernels
 from depthsr.kernels import layer_norm_2d as layer_norm_2d_kernels
 from depthsr.kernels import naf_block as naf_block_kernels
 from depthsr.kernels import scaled_conv1x1 as scaled_conv1x1_kernels
 from depthsr.kernels import simple_gate as simple_gate_kernels
+from depthsr.kernels import surrounding_measurements as surrounding_kernels
 from depthsr.kernels.block_sizes import MAX_CHANNELS
 from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
 from depthsr.ops.fold import fold_naf_block
-from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, NAFBlockWeights
+from depthsr.ops.reference import FLOOR, REACH, REACH_OVER_HOLES, SIGMA_COLOUR, SIGMA_SPACE, NAFBlockWeights
 from depthsr.ops.registration import layout_of
 
 
@@ -140,13 +143,14 @@ gated_depthwise.register_autograd(
 # --- naf_block -------------------------------------------------------------------------------------------------
 
 _MATRICES = ("conv1", "conv3", "expand", "project")
+_OF_ANY_TYPE = ("depthwise", "depthwise_bias", "attention", "attention_bias")
 
 
 def _in_the_kernels_types(parameters: NAFBlockParameters, dtype: torch.dtype) -> NAFBlockParameters:
-    """Matrices of x's type, because `tl.dot` multiplies like by like; the rest float32."""
+    """Matrices of x's type, because `tl.dot` multiplies like by like; other results of folding float32."""
     return NAFBlockParameters(
         *(
-            tensor.to(dtype if name in _MATRICES else torch.float32).contiguous()
+            (tensor if name in _OF_ANY_TYPE else tensor.to(dtype if name in _MATRICES else torch.float32)).contiguous()
             for name, tensor in zip(NAFBlockParameters._fields, parameters, strict=True)
         )
     )
@@ -195,13 +199,17 @@ def _naf_block_gradient(ctx, grad, _grad_y, _grad_pooled):
 _naf_block.register_autograd(_naf_block_gradient, setup_context=_naf_block_setup)
 
 
+@triton_op("depthsr::naf_block_inference_triton", mutates_args={})
+def _naf_block_inference(x: Tensor, weights: list[Tensor], eps: float) -> Tensor:
+    """Folds anew each time, in one launch: weights may be changed in place, also between replays of a CUDA graph."""
+    parameters = fold_kernels.fold_naf_block([weight.contiguous() for weight in weights], x.dtype)
+    return naf_block_kernels.naf_block(_channels_last(x), parameters, eps)[0]
+
+
 def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
-    return naf_block_folded(x_BCHW, fold_naf_block(weights), eps)
-
-
-def naf_block_folded(x_BCHW: Tensor, parameters: NAFBlockParameters, eps: float = 1e-6) -> Tensor:
-    """naf_block of weights that fold.fold_naf_block has folded: a network that is not trained folds them once."""
-    return _naf_block(x_BCHW, *parameters, eps)[0]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x_BCHW, *weights)):
+        return _naf_block(x_BCHW, *fold_naf_block(weights), eps)[0]
+    return _naf_block_inference(x_BCHW, list(weights), eps)
 
 
 def _why_not(op: str, x: Tensor, channels: int) -> str | None:
@@ -217,8 +225,31 @@ LIMITS: dict[str, Callable[..., str | None]] = {
     "naf_block": lambda x_BCHW, *_: _why_not("naf_block", x_BCHW, x_BCHW.shape[1]),
     "adain_fusion": lambda x_BCHW, *_: _why_not("adain_fusion", x_BCHW, x_BCHW.shape[1]),
     "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
-    "joint_bilateral_upsample": partial(registration.why_no_joint_bilateral_gradient, "triton"),
+    **{op: partial(registration.why_no_gradient, "triton", op) for op in registration.WITHOUT_GRADIENT},
 }
+
+
+# --- fill_holes, surrounding_measurements ----------------------------------------------------------------------
+
+
+@triton_op("depthsr::fill_holes_triton", mutates_args={})
+def fill_holes(x: Tensor, valid: Tensor) -> Tensor:
+    return fill_holes_kernels.fill_holes(x.contiguous(), valid.contiguous())
+
+
+@triton_op("depthsr::surrounding_measurements_triton", mutates_args={})
+def _surrounding_measurements(x: Tensor, valid: Tensor, height: int, width: int) -> Tensor:
+    return surrounding_kernels.surrounding_measurements(
+        x.contiguous(), valid.contiguous(), (height, width), REACH_OVER_HOLES
+    )
+
+
+def surrounding_measurements(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
+    return _surrounding_measurements(x_B1hw, valid_B1hw, *size)
+
+
+fill_holes.register_autograd(partial(registration.no_gradient, "fill_holes"))
+_surrounding_measurements.register_autograd(partial(registration.no_gradient, "surrounding_measurements"))
 
 
 # --- joint_bilateral_upsample ----------------------------------------------------------------------------------
@@ -232,7 +263,7 @@ def joint_bilateral_upsample(x: Tensor, confidence: Tensor, guide: Tensor, coars
     )  # fmt: skip
 
 
-joint_bilateral_upsample.register_autograd(registration.no_joint_bilateral_gradient)
+joint_bilateral_upsample.register_autograd(partial(registration.no_gradient, "joint_bilateral_upsample"))
 
 
 # --- feed_forward ----------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from gpu_rows import ModelRow, append, model_table
 
 ROW = ModelRow(
     commit="abc1234", date="2026-11-22", device="a GPU", torch="2.13.0", model="edge", weights="shipped",
-    size="640x480", measured="80x60", dtype="float16", batch=8, path="host, batch", ms=0.8, frames_s=1250.0,
+    size="640x480", measured="80x60", dtype="float16", batch=8, path="host, batch", kernels="auto", ms=0.8,
+    frames_s=1250.0,
 )  # fmt: skip
 
 
@@ -49,4 +50,4 @@ def test_rows_of_models_have_a_file_and_a_table(tmp_path):
         ("base", "1", "host, batch"),
     ]
     line = model_table([ROW]).splitlines()[1].split()
-    assert line == ["edge", "640x480", "float16", "8", "host,", "batch", "0.800", "1250", "shipped"]
+    assert line == ["edge", "640x480", "float16", "8", "host,", "batch", "auto", "0.800", "1250", "shipped"]

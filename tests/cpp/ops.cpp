@@ -163,6 +163,26 @@ Frame frame_of(const Case& given) {
   };
 }
 
+void fill_holes(Run& run) {
+  const Case& given = run.given;
+  depthsr::fill_holes(given.data<float>("x"), given.data<bool>("valid"), given.integer("batch"),
+                      given.integer("height"), given.integer("width"), run.output<float>("out"), run.parallel_for);
+}
+
+void surrounding_measurements(Run& run) {
+  const Case& given = run.given;
+  const Upsampling shape{
+      .batch = given.integer("batch"),
+      .coarse_height = given.integer("coarse_height"),
+      .coarse_width = given.integer("coarse_width"),
+      .height = given.integer("height"),
+      .width = given.integer("width"),
+      .channels_last = false,
+  };
+  depthsr::surrounding_measurements(given.data<float>("x"), given.data<bool>("valid"), shape,
+                                    run.output<float>("out"), run.parallel_for);
+}
+
 void joint_bilateral_upsample(Run& run) {
   const Case& given = run.given;
   const Upsampling shape{
@@ -228,6 +248,7 @@ const std::map<std::string, Op>& ops() {
   static const std::map<std::string, Op> all{
       {"layer_norm_2d", layer_norm_2d}, {"simple_gate", simple_gate}, {"adain", adain},
       {"sobel_l1_loss", sobel_l1_loss}, {"naf_block", naf_block},     {"naf_block_backward", naf_block_backward},
+      {"fill_holes", fill_holes},       {"surrounding_measurements", surrounding_measurements},
       {"joint_bilateral_upsample", joint_bilateral_upsample}, {"make_prior", make_prior}, {"network", network},
   };
   return all;

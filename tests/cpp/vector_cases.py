@@ -260,6 +260,25 @@ def joint_bilateral_upsample(
     return Case("joint_bilateral_upsample", name, inputs | {"channels_last": int(channels_last)}, {"out": out.double()})
 
 
+def fill_holes(low: tuple[int, int], batch: int, seed: int) -> Case:
+    r = Random(seed)
+    valid = r.uniform(batch, 1, *low) > 0.6
+    x = torch.where(valid, 1 + 4 * r.uniform(batch, 1, *low), torch.nan)
+    inputs = {"x": x, "valid": valid, "batch": batch, "height": low[0], "width": low[1]}
+    name = f"fill_holes {batch}x{low[0]}x{low[1]}"
+    return Case("fill_holes", name, inputs, {"out": reference.fill_holes(x.double(), valid)})
+
+
+def surrounding_measurements(size: tuple[int, int], low: tuple[int, int], batch: int, seed: int) -> Case:
+    r = Random(seed)
+    valid, x = r.uniform(batch, 1, *low) > 0.6, 1 + 4 * r.uniform(batch, 1, *low)
+    out = reference.surrounding_measurements(x, valid, size)
+    inputs = {"x": x, "valid": valid, "batch": batch, "height": size[0], "width": size[1]}
+    inputs |= {"coarse_height": low[0], "coarse_width": low[1]}
+    name = f"surrounding_measurements {batch}x{size[0]}x{size[1]} from {low[0]}x{low[1]}"
+    return Case("surrounding_measurements", name, inputs, {"out": out.double()})
+
+
 # --- frames -----------------------------------------------------------------------------------------------------------
 
 

@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from depthsr.data.resample import centre_sample
-from depthsr.models.guided_upsample import (
-    DIRECTIONS,
-    REACH_OVER_HOLES,
-    area_guide,
-    measured_towards,
-    neighbours,
-    point_guide,
-)
+from depthsr.models.guided_upsample import area_guide, point_guide
 from depthsr.ops.reference import FLOOR, REACH, SIGMA_COLOUR, SIGMA_SPACE, joint_bilateral_upsample
 
 
@@ -73,34 +66,3 @@ def test_guides():
     torch.testing.assert_close(area_guide(guide, (6, 8)), blocks)
     sampled = centre_sample(guide[1, 2].numpy(), (6, 8))
     np.testing.assert_array_equal(point_guide(guide, (6, 8))[1, 2].numpy(), sampled)
-
-
-@pytest.mark.parametrize(
-    ("size", "measured"), [((13, 9), 0.25), ((4, 33), 0.1), ((1, 7), 0.5), ((1, 1), 0.5), ((3, 300), 0.004)]
-)
-def test_holes_look_for_the_next_measurement_in_each_direction(size, measured):
-    torch.manual_seed(0)
-    x, valid = torch.rand(2, 1, *size) + 0.1, torch.rand(2, 1, *size) < measured
-    expected = x.repeat(1, 9, 1, 1)
-    for sample, _, row, column in (~valid).nonzero().tolist():
-        for i, (down, right) in enumerate(DIRECTIONS):
-            for distance in range(1, REACH_OVER_HOLES):
-                y, z = row + distance * down, column + distance * right
-                if 0 <= y < size[0] and 0 <= z < size[1] and valid[sample, 0, y, z]:
-                    expected[sample, i, row, column] = x[sample, 0, y, z]
-                    break
-    torch.testing.assert_close(measured_towards(x, valid), expected, rtol=0, atol=0)
-
-
-def test_neighbours_are_the_3x3_where_all_is_measured_and_reach_over_holes():
-    x = torch.arange(1.0, 31).reshape(1, 1, 5, 6)
-    everywhere = torch.ones_like(x, dtype=torch.bool)
-    found = neighbours(x, everywhere, (10, 12))
-    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
-    expected = torch.cat([padded[..., i : i + 5, j : j + 6] for i in range(3) for j in range(3)], 1)
-    torch.testing.assert_close(found, expected.repeat_interleave(2, 2).repeat_interleave(2, 3), rtol=0, atol=0)
-    # A hole two columns wide in the middle row: from its left column, the surface on its right is the candidate there.
-    hole = everywhere.clone()
-    hole[0, 0, 2, 2:4] = False
-    at_hole = neighbours(x, hole, (5, 6))[0, :, 2, 2]
-    assert at_hole[3:6].tolist() == [x[0, 0, 2, 1].item(), x[0, 0, 2, 2].item(), x[0, 0, 2, 4].item()]

@@ -1,11 +1,11 @@
-"""The prior: normalisation that one wild pixel cannot move, hole filling, how far the measurement may be off."""
+"""The prior: normalisation that one wild pixel cannot move, how far the measurement may be off."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from depthsr.models.prior import depth_range_m, fill_holes, make_prior, spread
+from depthsr.models.prior import depth_range_m, make_prior, spread
 
 NONE = torch.zeros(1)
 
@@ -40,26 +40,6 @@ def test_range_of_nothing_is_one():
         1,
         1,
     ]
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (33, 64)])
-def test_filling_keeps_what_is_valid_and_stays_between_the_valid_values(size):
-    x = torch.rand(2, 1, *size)
-    valid = torch.rand_like(x) > 0.6
-    valid[..., 0, 0] = True
-    filled = fill_holes(torch.where(valid, x, torch.nan), valid)
-    torch.testing.assert_close(filled[valid], x[valid], rtol=0, atol=0)
-    for sample in range(2):
-        low, high = x[sample][valid[sample]].aminmax()
-        assert filled[sample].min() >= low - 1e-6
-        assert filled[sample].max() <= high + 1e-6
-
-
-def test_a_constant_is_filled_with_itself():
-    valid = torch.rand(1, 1, 31, 17) > 0.9
-    valid[..., 3, 3] = True
-    filled = fill_holes(torch.where(valid, 2.5, torch.nan), valid)
-    torch.testing.assert_close(filled, torch.full_like(filled, 2.5))
 
 
 def test_spread_of_a_ramp():

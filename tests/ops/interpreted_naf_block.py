@@ -19,6 +19,7 @@ from triton.runtime.interpreter import interpreter_builder
 from depthsr import ops
 from depthsr.kernels import block_sizes, gated_depthwise
 from depthsr.kernels.block_sizes import ANY, Blocks
+from depthsr.kernels.fold_naf_block import fold_naf_block as fold_naf_block_kernel
 from depthsr.ops import reference, triton_ops
 from depthsr.ops.fold import fold_naf_block
 from depthsr.ops.reference import NAFBlockWeights
@@ -197,6 +198,39 @@ def test_feed_forward_is_the_second_half_of_a_block(tiles, random_image, block_w
     x, p = random_image((2, 16, 7, 5)), fold_naf_block(weights)
     out = triton_ops.feed_forward(x, p.expand, p.expand_bias, p.project, p.project_bias, 1e-6)
     close(out, reference.naf_block(x.double(), NAFBlockWeights(*(w.double() for w in weights))))
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels", [16, 40])
+def test_weights_are_folded_in_one_launch(channels, stored, block_weights, close):
+    """As fold.fold_naf_block folds them, rounded once to the type of the matrices; the rest stays as it is stored."""
+    weights = block_weights(channels, stored)
+    for dtype in (torch.float32, torch.float16):
+        folded, expected = fold_naf_block_kernel(weights, dtype), fold_naf_block(weights)
+        for name, result, wanted in zip(folded._fields, folded, expected, strict=True):
+            matrix = name in ("conv1", "conv3", "expand", "project")
+            untouched = name in ("depthwise", "depthwise_bias", "attention", "attention_bias")
+            assert result.dtype == (dtype if matrix else stored if untouched else torch.float32), name
+            close(result, wanted.to(result.dtype), name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_a_block_without_gradients(dtype, tiles, random_image, block_weights, close):
+    """The way of a network that is only used, with weights stored in half precision, in two frames of several tiles.
+
+    Weights that were changed in place are seen.
+    """
+    tiles(32)
+    x, weights = random_image((2, 24, 7, 5), dtype), block_weights(24, torch.float16)
+    for change in (1.0, 1.5):
+        weights.conv5_weight.mul_(change)
+        with torch.no_grad(), ops.backend("triton"):
+            out = ops.naf_block(x, weights)
+        expected = specified_block(x.double(), *(weight.double() for weight in weights))
+        if dtype == torch.float32:
+            close(out, expected)
+        else:
+            as_good_as_the_reference(out, specified_block(x, *weights), expected, "value")
 
 
 def statistics(content: Tensor, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:

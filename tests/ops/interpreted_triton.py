@@ -62,6 +62,40 @@ def test_joint_bilateral_upsample(low, size, random_image, dtype, layout, close)
     close(out, reference.joint_bilateral_upsample(*tensors))
 
 
+@pytest.mark.parametrize(
+    ("low", "size", "measured"),
+    [
+        ((6, 8), (13, 140), 0.5),
+        ((3, 40), (2, 20), 0.1),
+        ((5, 4), (5, 4), 1.0),
+        ((2, 3), (3, 5), 0.0),
+        ((1, 1), (2, 2), 0.5),
+    ],
+)
+def test_holes(low, size, measured, dtype, random_image, close):
+    """NaN in the holes that are to be filled; wider holes than one program's pixels, and nothing but hole."""
+    valid = torch.rand(2, 1, *low, generator=torch.Generator().manual_seed(0)) < measured
+    x = torch.where(valid, random_image((2, 1, *low)).abs() + 1, torch.nan).to(dtype)
+    with ops.backend("triton"):
+        filled = ops.fill_holes(x, valid)
+        around = ops.surrounding_measurements(filled, valid, size)
+        with pytest.raises(RuntimeError, match="the triton fill_holes has no gradient"):
+            ops.fill_holes(x.clone().requires_grad_(), valid)
+    assert filled.dtype == around.dtype == dtype
+    close(filled, reference.fill_holes(x.double(), valid))
+    assert torch.equal(around, reference.surrounding_measurements(filled, valid, size))
+
+
+def test_holes_wider_than_the_reach():
+    valid = torch.zeros(1, 1, 1, 300, dtype=torch.bool)
+    valid[..., 3] = True
+    x = torch.where(valid, 5.0, 2.0)
+    with ops.backend("triton"):
+        around = ops.surrounding_measurements(x, valid, (1, 300))
+    assert torch.equal(around, reference.surrounding_measurements(x, valid, (1, 300)))
+    assert around[0, 3].eq(5).sum() == reference.REACH_OVER_HOLES
+
+
 def test_layer_norm_2d_survives_float16_sums_that_overflow(random_image, close):
     x = (random_image((1, 64, 5, 3), torch.float16) * 150).clamp(-1000, 1000)
     with ops.backend("triton"):

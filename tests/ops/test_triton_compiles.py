@@ -21,7 +21,13 @@ from torch import Tensor
 
 triton = pytest.importorskip("triton", reason="triton exists for Linux only")
 
-_TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int32: "*i32"}
+_TYPES = {
+    torch.uint8: "*u8",
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+}
 _OPTIONS = ("num_warps", "num_stages")
 
 
@@ -118,13 +124,17 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
     from depthsr.kernels import (
         adain,
         feed_forward,
+        fill_holes,
+        fold_naf_block,
         joint_bilateral_upsample,
         layer_norm_2d,
         naf_block,
         scaled_conv1x1,
         simple_gate,
+        surrounding_measurements,
     )
     from depthsr.kernels.parameters import NAFBlockParameters
+    from depthsr.ops.reference import NAFBlockWeights
 
     def image(count: int) -> Tensor:
         shape = (2, count, 64, 64)
@@ -139,7 +149,8 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         vector(c, c).to(dtype), vector(c), vector(2 * c, c).to(dtype), vector(2 * c), vector(c, c).to(dtype), vector(c),
     )  # fmt: skip
     frame = vector(2, c)
-    map_of_8 = vector(2, 1, 8, 8).to(dtype)
+    map_of_8, valid_of_8 = vector(2, 1, 8, 8).to(dtype), vector(2, 1, 8, 8).bool()
+    weights = [vector(*shape).to(dtype) for shape in NAFBlockWeights.shapes(c)]
     return [
         lambda: naf_block.naf_block(x, p, 1e-6),
         lambda: naf_block.naf_block_backward(x, x, x, frame, p, 1e-6),
@@ -152,6 +163,9 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: simple_gate.simple_gate_backward(x, image(2 * c)),
         lambda: adain.adain(x, x, 1e-5, 0),
         lambda: adain.adain_backward(x, x, x, 1e-5, 0),
+        lambda: fold_naf_block.fold_naf_block(weights, dtype),
+        lambda: fill_holes.fill_holes(map_of_8, valid_of_8),
+        lambda: surrounding_measurements.surrounding_measurements(map_of_8, valid_of_8, (64, 64), 256),
         lambda: joint_bilateral_upsample.joint_bilateral_upsample(
             map_of_8, map_of_8.float(), image(3), vector(2, 3, 8, 8).to(dtype), 3, 1.2, 0.1, 1e-4
         ),

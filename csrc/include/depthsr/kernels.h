@@ -125,16 +125,24 @@ void naf_block_backward(const float* grad_out, const float* x, const NafBlockWei
 void naf_block_backward(const BFloat16* grad_out, const BFloat16* x, const NafBlockWeights& weights, float eps,
                         Image image, BFloat16* grad_x, const NafBlockGradients& gradients, ParallelFor parallel_for);
 
-// Sizes of joint bilateral upsampling, none but the batch 0. The guide has 3 × height × width per sample, or
-// height × width × 3 when channels_last; the coarse guide 3 × coarse_height × coarse_width; x and confidence one value a
-// coarse pixel.
+// Maps of one channel, of a valid mask each. height, width >= 1.
+void fill_holes(const float* x, const bool* valid, std::int64_t batch, std::int64_t height, std::int64_t width, float* out,
+                ParallelFor parallel_for);
+
+// Sizes from coarse to fine, none but the batch 0.
 struct Upsampling {
   std::int64_t batch;
   std::int64_t coarse_height, coarse_width;
   std::int64_t height, width;
-  bool channels_last;
+  bool channels_last;  // of the guide, where there is one
 };
 
+// x and valid: one value a coarse pixel. out: 9 × height × width per sample.
+void surrounding_measurements(const float* x, const bool* valid, Upsampling shape, float* out,
+                              ParallelFor parallel_for);
+
+// The guide has 3 × height × width per sample, or height × width × 3 when channels_last; the coarse guide
+// 3 × coarse_height × coarse_width; x and confidence one value a coarse pixel.
 void joint_bilateral_upsample(const float* x, const float* confidence, const float* guide, const float* coarse_guide,
                               Upsampling shape, float* out, ParallelFor parallel_for);
 

@@ -3,8 +3,8 @@
 LayerNorm's gain and bias precede a 1×1 convolution, beta and gamma follow one: both go into its weight and bias. What
 does not fold is conv1's bias into the depthwise convolution, whose zero padding lies after that bias.
 
-In training they run each time, on matrices of C×C, and autograd carries the gradients through. A network that is only
-used folds once.
+In training they run each time, on matrices of C×C, and autograd carries the gradients through. Without gradients a
+kernel does the same in one launch (kernels/fold_naf_block.py).
 """
 
 from __future__ import annotations

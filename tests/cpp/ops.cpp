@@ -169,32 +169,27 @@ void fill_holes(Run& run) {
                       given.integer("height"), given.integer("width"), run.output<float>("out"), run.parallel_for);
 }
 
-void surrounding_measurements(Run& run) {
-  const Case& given = run.given;
-  const Upsampling shape{
+Upsampling upsampling_of(const Case& given) {
+  return {
       .batch = given.integer("batch"),
       .coarse_height = given.integer("coarse_height"),
       .coarse_width = given.integer("coarse_width"),
       .height = given.integer("height"),
       .width = given.integer("width"),
-      .channels_last = false,
+      .channels_last = given.has("channels_last") && given.integer("channels_last") != 0,
   };
-  depthsr::surrounding_measurements(given.data<float>("x"), given.data<bool>("valid"), shape,
+}
+
+void surrounding_measurements(Run& run) {
+  const Case& given = run.given;
+  depthsr::surrounding_measurements(given.data<float>("x"), given.data<bool>("valid"), upsampling_of(given),
                                     run.output<float>("out"), run.parallel_for);
 }
 
 void joint_bilateral_upsample(Run& run) {
   const Case& given = run.given;
-  const Upsampling shape{
-      .batch = given.integer("batch"),
-      .coarse_height = given.integer("coarse_height"),
-      .coarse_width = given.integer("coarse_width"),
-      .height = given.integer("height"),
-      .width = given.integer("width"),
-      .channels_last = given.integer("channels_last") != 0,
-  };
   depthsr::joint_bilateral_upsample(given.data<float>("x"), given.data<float>("confidence"),
-                                    given.data<float>("guide"), given.data<float>("coarse_guide"), shape,
+                                    given.data<float>("guide"), given.data<float>("coarse_guide"), upsampling_of(given),
                                     run.output<float>("out"), run.parallel_for);
 }
 

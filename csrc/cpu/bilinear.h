@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -25,7 +26,8 @@ inline std::vector<Tap> bilinear_taps(std::int64_t source, std::int64_t target) 
   const float step = static_cast<float>(source) / static_cast<float>(target);
   std::vector<Tap> taps(target);
   for (std::int64_t i = 0; i < target; ++i) {
-    const float position = std::max(0.0f, step * (static_cast<float>(i) + 0.5f) - 0.5f);
+    // Rounded once, as PyTorch's is: twice, and on a long axis the share differs by an ulp of the position.
+    const float position = std::max(0.0f, std::fma(step, static_cast<float>(i) + 0.5f, -0.5f));
     const std::int64_t first = std::min(static_cast<std::int64_t>(position), source - 1);
     const float share = std::clamp(position - static_cast<float>(first), 0.0f, 1.0f);
     taps[i] = {first, std::min(first + 1, source - 1), share};

@@ -22,7 +22,9 @@ FUSED_STORAGE = (torch.float32, torch.bfloat16)
 BLOCK_TOLERANCE = {torch.float32: 64 * 2.0**-23, torch.bfloat16: 2 * 2.0**-7}
 #: Gradients: as in tests/ops/test_naf_block.py, which says how far PyTorch's own float32 is.
 GRADIENT_TOLERANCE = BLOCK_TOLERANCE | {torch.float32: 300 * 2.0**-23}
-#: The whole network: this, or as far as PyTorch's own arithmetic in that type is from the reference.
+#: The whole network: this, or CHANCE times as far as PyTorch's own arithmetic in that type is from the reference. Seen
+#: over nine FRAMES with ten seeds, bfloat16: the median is 0.66 times PyTorch's where kernels store in that type and
+#: 0.83 times where they multiply in it too, and 11 and 26 of 100 are above it.
 NETWORK_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 #: Kernels that multiply in bfloat16, not just store it, round as often as PyTorch does in that type: they may be as far
 #: from the reference as it is, give or take what chance makes of the largest of many rounding errors. Seen: 0.5 to 1.7
@@ -358,8 +360,7 @@ def network(size: tuple[int, int], low: tuple[int, int], known_range: bool, dtyp
     expected = results(*model.double()(rgb_B3HW.double(), Prior(*(field.double() for field in prior))))
     errors = {key: _error(of_torch[key], expected[key]) for key in expected}
     inputs |= _tolerances(
-        {key: max(NETWORK_TOLERANCE[dtype], error) for key, error in errors.items()},
-        {key: max(NETWORK_TOLERANCE[dtype], CHANCE * error) for key, error in errors.items()},
+        {key: max(NETWORK_TOLERANCE[dtype], CHANCE * error) for key, error in errors.items()}
     )
     name = f"network {size[0]}x{size[1]} from {low[0]}x{low[1]} {str(dtype).removeprefix('torch.')}"
     return Case("network", name, inputs, expected)

@@ -89,6 +89,7 @@ FRAMES = (
     ((9, 8), (13, 11)),  # shrinking
     ((7, 6), (1, 1)),
     ((1, 1), (1, 1)),
+    ((213, 1), (296, 1)),  # so long that how positions are rounded shows
 )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ class Stacked(NamedTuple):
 
     rgb_B3HW               float32 [0, 1], channels_last.
     depths_m_B1hw          the low-resolution depths, a tensor for each low resolution; metres, NaN = no value.
+    fillings_m_B1hw        what their holes are filled with, a tensor for each of them; metres, NaN = nothing.
     quantisation_step_m_B  0 = none or unknown.
     max_depth_m_B          0 = unknown.
     target_m_B1HW          metres, NaN = not trained on.
@@ -36,6 +37,7 @@ class Stacked(NamedTuple):
 
     rgb_B3HW: Tensor
     depths_m_B1hw: list[Tensor]
+    fillings_m_B1hw: list[Tensor]
     quantisation_step_m_B: Tensor
     max_depth_m_B: Tensor
     target_m_B1HW: Tensor
@@ -49,6 +51,7 @@ class Stacked(NamedTuple):
         return Stacked(
             moved(self.rgb_B3HW),
             [moved(depth_m) for depth_m in self.depths_m_B1hw],
+            [moved(filling_m) for filling_m in self.fillings_m_B1hw],
             moved(self.quantisation_step_m_B),
             moved(self.max_depth_m_B),
             moved(self.target_m_B1HW),
@@ -71,13 +74,12 @@ class Batch(NamedTuple):
 def stack(samples: list[Sample]) -> Stacked:
     samples = sorted(samples, key=_low_size)
     target_m = torch.from_numpy(np.stack([sample.target_m_HW for sample in samples]))[:, None].float()
+    of_a_size = [list(group) for _, group in groupby(samples, _low_size)]
     relatives = [sample.relative_HW for sample in samples if sample.relative_HW is not None]
     return Stacked(
         torch.from_numpy(np.stack([sample.rgb_HW3 for sample in samples])).permute(0, 3, 1, 2),
-        [
-            torch.from_numpy(np.stack([sample.degraded.depth_m for sample in group]))[:, None]
-            for _, group in groupby(samples, _low_size)
-        ],
+        [torch.from_numpy(np.stack([sample.degraded.depth_m for sample in group]))[:, None] for group in of_a_size],
+        [torch.from_numpy(np.stack([_filling_m(sample) for sample in group]))[:, None] for group in of_a_size],
         torch.tensor([sample.degraded.quantisation_step_m for sample in samples], dtype=torch.float32),
         torch.tensor([sample.degraded.max_depth_m or 0.0 for sample in samples], dtype=torch.float32),
         target_m,
@@ -89,7 +91,7 @@ def stack(samples: list[Sample]) -> Stacked:
 def add_prior(stacked: Stacked) -> Batch:
     """Normalised and upsampled on the device of the tensors, the samples of one low resolution in one go."""
     priors: list[Prior] = []
-    for depth_m_B1hw in stacked.depths_m_B1hw:
+    for depth_m_B1hw, filling_m_B1hw in zip(stacked.depths_m_B1hw, stacked.fillings_m_B1hw, strict=True):
         first = sum(len(prior.scale_m_B) for prior in priors)
         rows = slice(first, first + len(depth_m_B1hw))
         priors.append(
@@ -99,6 +101,7 @@ def add_prior(stacked: Stacked) -> Batch:
                 stacked.rgb_B3HW[rows],
                 stacked.quantisation_step_m_B[rows],
                 stacked.max_depth_m_B[rows],
+                filling_m_B1hw,
             )
         )
     prior = Prior(*(torch.cat(planes) for planes in zip(*priors, strict=True)))
@@ -132,29 +135,40 @@ class StepKeys:
                 yield [(step, micro_batch * batch + slot, side) for slot in range(batch)]
 
 
-def load_batches(pairs: TrainingPairs, keys: StepKeys, config: TrainConfig, device: torch.device) -> Iterator[Batch]:
+def load_batches(
+    pairs: TrainingPairs,
+    keys: StepKeys,
+    config: TrainConfig,
+    device: torch.device,
+    fill: Callable[[Sample], Sample] | None = None,
+) -> Iterator[Batch]:
     """The micro-batches of `keys`, in order, on the device.
 
     Decoding, cropping, degrading and colours are numpy's in the loader's processes, where a sample is a function of its
     key on every machine. The prior, half of the work (7 of 15 ms for 192×192 on one Zen 3 core), is made there too when
     training on the CPU; for a GPU the raw samples, a quarter of the bytes, come in pinned memory and the GPU makes it.
+
+    fill  applied to each sample before its prior is made: here, not in the loader's processes, as it needs the network.
+          The prior is then made here as well.
     """
     on_device = device.type == "cuda"
     loader: DataLoader = DataLoader(
         cast(Dataset, pairs),  # which knows nothing of torch
         batch_sampler=keys,
-        collate_fn=stack if on_device else collate,
+        collate_fn=list if fill is not None else stack if on_device else collate,
         num_workers=config.workers,
         prefetch_factor=PREFETCHED if config.workers > 0 else None,
         pin_memory=on_device,
     )
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     for loaded in _started(loader):
+        if fill is not None:
+            loaded = stack([fill(sample) for sample in loaded])
         batch = add_prior(loaded.to(device)) if isinstance(loaded, Stacked) else loaded
         yield batch._replace(rgb_B3HW=batch.rgb_B3HW.contiguous(memory_format=layout))
 
 
-def _started(loader: DataLoader) -> Iterator[Stacked | Batch]:
+def _started(loader: DataLoader) -> Iterator[Any]:
     """Its iterator, whose processes run; each with one thread, as the processes are the parallelism.
 
     torch sees to that for itself. OpenCV's threads have to be gone before the processes are forked: these would wait
@@ -166,6 +180,10 @@ def _started(loader: DataLoader) -> Iterator[Stacked | Batch]:
         return iter(loader)
     finally:
         cv2.setNumThreads(threads)
+
+
+def _filling_m(sample: Sample) -> np.ndarray:
+    return np.full_like(sample.degraded.depth_m, np.nan) if sample.filling_m_hw is None else sample.filling_m_hw
 
 
 def _low_size(sample: Sample) -> tuple[int, ...]:

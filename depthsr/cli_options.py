@@ -36,6 +36,7 @@ TRAIN_HELP = {
     "gradient_weight": "Sobel term against L1.",
     "rmse_weight": "Root mean square error against L1.",
     "balance": "Mild degradations count as much as strong.",
+    "fill_wide_holes": "Fill wide holes coarse to fine, as inference does.",
     "gradient_clip": "Largest gradient norm.",
     "ema": "Decay of the averaged weights.",
     "precision": "fp32, or bf16 autocast.",

@@ -216,6 +216,8 @@ class TrainConfig:
     rmse_weight       weight of the samples' root mean square error beside L1 (depthsr/losses.py says what it does).
     balance           divide each sample's loss by the error of its own upsampled measurement, so that mild degradations
                       count as much as strong ones.
+    fill_wide_holes   fill wide holes of the samples coarse to fine by the averaged weights, as a Predictor does
+                      (depthsr.wide_holes); for runs that start from trained weights.
     ema               decay of the weights' moving average, which is what is saved for inference.
     precision         "fp32" or "bf16" autocast.
     workers, cache_frames   loader processes, and how many decoded frames each keeps in memory (1.8 MB each at 640×480).
@@ -243,6 +245,7 @@ class TrainConfig:
     gradient_weight: float = 1.0
     rmse_weight: float = 0.0
     balance: bool = False
+    fill_wide_holes: bool = False
     gradient_clip: float = 1.0
     ema: float = 0.999
     precision: str = "fp32"

@@ -51,6 +51,8 @@ class CheckedFrame:
     max_depth_m          None = unknown.
     protocol             one of PROTOCOLS.
     downsampling         one of KERNELS, None = unknown.
+    filling_m_hw         float32 metres, NaN = none: what to think of holes, from the frame at half its size
+                         (depthsr.wide_holes); or None.
     """
 
     rgb_HW3: np.ndarray
@@ -60,6 +62,7 @@ class CheckedFrame:
     max_depth_m: float | None
     protocol: str
     downsampling: str | None = None
+    filling_m_hw: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -68,7 +71,8 @@ class CheckedFrame:
     @property
     def kind(self) -> Hashable:
         """Frames of one kind fit into one batch."""
-        return self.rgb_HW3.shape, self.rgb_HW3.dtype, self.depth_m_hw.shape, self.relative_HW is None
+        there = self.relative_HW is not None, self.filling_m_hw is not None
+        return self.rgb_HW3.shape, self.rgb_HW3.dtype, self.depth_m_hw.shape, there
 
 
 def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> CheckedFrame:

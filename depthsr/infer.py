@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
@@ -21,6 +22,7 @@ from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
 from depthsr.runtime import choose_runtime
 from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, UserError
+from depthsr.wide_holes import fill_wide_holes
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +37,16 @@ SUPPORT_SHARE = 1 / 40
 
 
 class Restorer(Protocol):
-    """What Predictor drives, a frame at a time: checked arrays in, depth and expected error out."""
+    """What Predictor drives, a frame at a time: checked arrays in, depth and expected error out.
+
+    takes_filling  whether it wants wide holes filled coarse to fine (depthsr.wide_holes); else filling_m_hw is None.
+    """
 
     @property
     def takes_relative(self) -> bool: ...
+
+    @property
+    def takes_filling(self) -> bool: ...
 
     def __call__(
         self,
@@ -48,6 +56,7 @@ class Restorer(Protocol):
         quantisation_step_m: float,
         max_depth_m: float | None,
         protocol: str,
+        filling_m_hw: np.ndarray | None,
     ) -> Restored: ...
 
 
@@ -63,6 +72,9 @@ class BatchRestorer(Protocol):
     def takes_relative(self) -> bool: ...
 
     @property
+    def takes_filling(self) -> bool: ...
+
+    @property
     def ahead(self) -> int: ...
 
     def start(self, frames: Sequence[CheckedFrame]) -> Callable[[], Sequence[Restored]]: ...
@@ -74,8 +86,9 @@ class BaselineRestorer:
 
     method: Any
     takes_relative = False
+    takes_filling = False
 
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
+    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
         settings = {} if protocol == "metric" else {"protocol": protocol}
         depth_m_HW = self.method(rgb_HW3, depth_m_hw, **settings)
         return np.clip(depth_m_HW, 0, max_depth_m), None
@@ -189,10 +202,7 @@ class Predictor:
 
     def _start(self, frames: Sequence[CheckedFrame]) -> Callable[[], list[Prediction]]:
         """Begins with frames of one kind; the function returned waits for the results."""
-        if isinstance(self.restorer, BatchRestorer):
-            finish = self.restorer.start(frames)
-        else:
-            finish = one_by_one(self.restorer, frames)
+        finish = start(self.restorer, frames)
         # A GPU is computing the frames by now, so this costs no time of its own there.
         near = [supported(np.isfinite(frame.depth_m_hw), frame.size) for frame in frames]
 
@@ -214,6 +224,16 @@ class Predictor:
         return Prediction(depth_m=depth_m, error_m=error_m, confidence=_confidence(depth_m, error_m), valid=valid)
 
 
+def start(restorer: Restorer | BatchRestorer, frames: Sequence[CheckedFrame]) -> Callable[[], Sequence[Restored]]:
+    """Begins with frames of one kind, or does them; those with wide holes after what is to fill these."""
+
+    def at_once(frames: Sequence[CheckedFrame]) -> list[np.ndarray]:
+        return [depth_m_HW for depth_m_HW, _ in begin(frames)()]
+
+    begin = restorer.start if isinstance(restorer, BatchRestorer) else partial(one_by_one, restorer)
+    return begin(fill_wide_holes(frames, at_once) if restorer.takes_filling else frames)
+
+
 def one_by_one(restorer: Restorer, frames: Sequence[CheckedFrame]) -> Callable[[], list[Restored]]:
     """As BatchRestorer.start; the results are there when it returns."""
     restored = [
@@ -224,6 +244,7 @@ def one_by_one(restorer: Restorer, frames: Sequence[CheckedFrame]) -> Callable[[
             frame.quantisation_step_m,
             frame.max_depth_m,
             frame.protocol,
+            frame.filling_m_hw,
         )
         for frame in frames
     ]

@@ -32,9 +32,11 @@ class NativeRestorer:
     network: Any
     bf16: bool = False
     takes_relative = False
+    takes_filling = True
 
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
-        return self.network.infer(rgb_HW3, depth_m_hw, quantisation_step_m, max_depth_m or 0.0, self.bf16)
+    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
+        frame = rgb_HW3, depth_m_hw, quantisation_step_m, max_depth_m or 0.0
+        return self.network.infer(*frame, self.bf16, filling_m_hw)
 
 
 def load_restorer(name_or_path: str, device: str, dtype: Any) -> NativeRestorer:

@@ -29,6 +29,7 @@ def restore(
     quantisation_step_m_B: Tensor,
     max_depth_m_B: Tensor,
     relative_BHW: Tensor | None = None,
+    filling_m_Bhw: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Everything that is done to frames on the device: depth and expected error, both B×1×H×W float32 metres.
 
@@ -36,6 +37,7 @@ def restore(
     depth_m_Bhw             float32 metres, NaN or inf = no value.
     quantisation_step_m_B, max_depth_m_B   float32 metres, 0 = unknown.
     relative_BHW            float32, larger = nearer, any unit; None: the model makes its own, if it takes any.
+    filling_m_Bhw           float32 metres, NaN = none: what to think of holes; None: nothing anywhere.
     """
     rgb_B3HW = rgb_BHW3.permute(0, 3, 1, 2)
     if rgb_B3HW.dtype == torch.uint8:
@@ -50,6 +52,7 @@ def restore(
         relative_B1HW=None if relative_BHW is None else normalise_relative(relative_BHW[:, None]),
         quantisation_step_m=quantisation_step_m_B,
         max_depth_m=max_depth_m_B,
+        filling_m_B1hw=None if filling_m_Bhw is None else filling_m_Bhw[:, None],
     )
 
 
@@ -69,6 +72,8 @@ class NetworkRestorer:
         )
         self.ahead = 1 if on_cuda else 0
 
+    takes_filling = True
+
     @property
     def takes_relative(self) -> bool:
         return self.model.config.takes_relative
@@ -84,6 +89,7 @@ class NetworkRestorer:
             self._stack([np.float32(frame.quantisation_step_m) for frame in frames]),
             self._stack([np.float32(frame.max_depth_m or 0.0) for frame in frames]),
             self._stack([frame.relative_HW for frame in frames]) if has_relative else None,
+            self._stack([frame.filling_m_hw for frame in frames]) if frames[0].filling_m_hw is not None else None,
         ]
         finish = self._start(inputs)
 

@@ -12,6 +12,7 @@ import math
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -29,14 +30,17 @@ from depthsr.config import TrainConfig
 from depthsr.data.degrade import degrade, ground_truth
 from depthsr.data.layouts import FrameDataset, open_dataset
 from depthsr.data.mixture import Mixture
-from depthsr.data.pairs import TrainingPairs
+from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.data.relative import simulated_relative_depth
+from depthsr.frames import CheckedFrame
 from depthsr.journal import Journal
 from depthsr.losses import balance, restoration_loss
 from depthsr.models.network import DepthSR, to_channels_last
-from depthsr.precision import resolve_device
+from depthsr.precision import choose_precision, resolve_device
 from depthsr.schedule import make_optimizer, rate_factor, train_only, with_steps
+from depthsr.torch_runtime import NetworkRestorer
 from depthsr.types import UserError
+from depthsr.wide_holes import fill_wide_holes
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +111,9 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         cache_frames=config.cache_frames,
         relative=config.relative == "simulated",
     )
-    batches = load_batches(pairs, StepKeys(config, first_step, config.steps, rank), config, device)
+    keys = StepKeys(config, first_step, config.steps, rank)
+    fill = partial(with_filling, NetworkRestorer(averaged, device, choose_precision("fp32", device)))
+    batches = load_batches(pairs, keys, config, device, fill if config.fill_wide_holes else None)
     journal = Journal(out, first_step) if rank == 0 else None
     bar = tqdm(total=config.steps, initial=first_step, desc="train", disable=rank != 0, unit="step")
     start_s = last_saved_s = time.monotonic()
@@ -163,6 +169,21 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         dist.barrier()
         dist.destroy_process_group()
     return out / "model"
+
+
+def with_filling(restorer: NetworkRestorer, sample: Sample) -> Sample:
+    """The sample, its wide holes filled as a Predictor would fill them before it restores the frame."""
+    degraded = sample.degraded
+    frame = CheckedFrame(
+        sample.rgb_HW3,
+        degraded.depth_m,
+        sample.relative_HW,
+        degraded.quantisation_step_m,
+        degraded.max_depth_m,
+        protocol="metric",
+    )
+    (filled,) = fill_wide_holes([frame], lambda frames: [depth_m_HW for depth_m_HW, _ in restorer.start(frames)()])
+    return dataclasses.replace(sample, filling_m_hw=filled.filling_m_hw)
 
 
 def data_parallel(model: nn.Module) -> nn.parallel.DistributedDataParallel:

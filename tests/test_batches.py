@@ -46,6 +46,8 @@ def test_the_prior_of_a_sample_does_not_depend_on_its_company():
     samples = [
         sample(low, seed, step_m=0.1 * seed, max_depth_m=12.0 if seed % 2 else None) for seed, low in enumerate(lows)
     ]
+    filling_m = np.where(np.isnan(samples[2].degraded.depth_m), 5, np.nan).astype(np.float32)
+    samples[2] = dataclasses.replace(samples[2], filling_m_hw=filling_m)
     samples[3] = dataclasses.replace(
         samples[3], degraded=Degraded(*[np.full((1, 1), 3.0, np.float32)] * 2, 0, None, "")
     )
@@ -59,7 +61,9 @@ def test_the_prior_of_a_sample_does_not_depend_on_its_company():
         rgb = torch.from_numpy(one.rgb_HW3).permute(2, 0, 1)[None]
         torch.testing.assert_close(batch.rgb_B3HW[row : row + 1], rgb, rtol=0, atol=0)
         step_m, max_depth_m = one.degraded.quantisation_step_m, one.degraded.max_depth_m or 0.0
-        alone = make_prior(low_m, low_m.isfinite(), rgb, torch.tensor([step_m]).float(), torch.tensor([max_depth_m]))
+        limits = torch.tensor([step_m]).float(), torch.tensor([max_depth_m])
+        filling = None if one.filling_m_hw is None else torch.from_numpy(one.filling_m_hw)[None, None]
+        alone = make_prior(low_m, low_m.isfinite(), rgb, *limits, filling)
         for plane, expected in zip(batch.prior, alone, strict=True):
             torch.testing.assert_close(plane[row : row + 1], expected, rtol=1e-5, atol=1e-6)
         target = torch.from_numpy(one.target_m_HW) / alone.scale_m_B
@@ -112,6 +116,26 @@ def test_loaded_batches_come_in_the_order_of_the_keys(workers, channels_last):
         expected = collate([_Pairs()[key] for key in batch_keys])
         torch.testing.assert_close(batch.target_B1HW, expected.target_B1HW, rtol=0, atol=0, equal_nan=True)
         torch.testing.assert_close(batch.prior.candidates_BKHW, expected.prior.candidates_BKHW)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_samples_are_filled_where_the_batches_are_taken(workers):
+    config = TrainConfig("", "", steps=3, batch=3, crop=32, workers=workers)
+    keys = StepKeys(config, 0, 3, rank=0)
+    here = []
+
+    def fill(one: Sample) -> Sample:
+        here.append(one)
+        filling_m = np.where(np.isnan(one.degraded.depth_m), 4.0, np.nan).astype(np.float32)
+        return dataclasses.replace(one, filling_m_hw=filling_m)
+
+    loaded = list(load_batches(_Pairs(), keys, config, torch.device("cpu"), fill))
+    assert len(here) == 9
+    for batch, batch_keys in zip(loaded, keys, strict=True):
+        expected = collate([fill(_Pairs()[key]) for key in batch_keys])
+        torch.testing.assert_close(batch.prior.candidates_BKHW, expected.prior.candidates_BKHW)
+        unfilled = collate([_Pairs()[key] for key in batch_keys])
+        assert not torch.equal(batch.prior.candidates_BKHW, unfilled.prior.candidates_BKHW)
 
 
 class _BlurredPairs(_Pairs):

@@ -112,9 +112,9 @@ def test_ais_hands_the_network_its_step_and_range():
     seen = {}
 
     class Spy(BaselineRestorer):
-        def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol):
+        def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, *rest):
             seen.update(step=quantisation_step_m, largest=max_depth_m)
-            return super().__call__(rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol)
+            return super().__call__(rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, *rest)
 
     spy = Predictor("spy", Spy(BASELINES["nearest"]))
     spy(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2)), protocol="ais")

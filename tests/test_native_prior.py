@@ -22,11 +22,14 @@ def frame(size, low, holes=0.3, seed=0):
     return rgb, depth_m, valid
 
 
-def reference(rgb, depth_m, valid, step_m=0.0, max_depth_m=0.0):
+def reference(rgb, depth_m, valid, step_m=0.0, max_depth_m=0.0, filling_m=None):
     tensors = torch.from_numpy(depth_m)[None, None], torch.from_numpy(valid)[None, None]
     guide = torch.from_numpy(rgb).permute(2, 0, 1)[None]
     with ops.backend("reference"):
-        return make_prior(*tensors, guide, torch.tensor([step_m]), torch.tensor([max_depth_m]))
+        limits = torch.tensor([step_m]), torch.tensor([max_depth_m])
+        return make_prior(
+            *tensors, guide, *limits, None if filling_m is None else torch.from_numpy(filling_m)[None, None]
+        )
 
 
 def neighbours(prior):
@@ -82,6 +85,20 @@ def test_prior_of_a_frame_with_holes(native_module, holes, low):
     np.testing.assert_allclose(actual["ambiguity"], expected.ambiguity_B1HW[0, 0].numpy(), rtol=3e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize(("size", "low"), SIZES)
+def test_prior_with_a_filling(native_module, size, low):
+    rgb, depth_m, valid = frame(size, low, holes=0.6, seed=4)
+    random = np.random.default_rng(5)
+    filling_m = np.where(random.random(low) > 0.5, 6 * random.random(low), np.nan).astype(np.float32)
+    expected = reference(rgb, depth_m, valid, filling_m=filling_m)
+    actual = native_module.make_prior(rgb, depth_m, valid, filling_m=filling_m)
+    np.testing.assert_allclose(actual["upsampled"], expected.candidates_BKHW[0, :3].numpy(), rtol=3e-6, atol=2e-6)
+    np.testing.assert_allclose(neighbours(actual), expected.candidates_BKHW[0, 3:].numpy(), rtol=3e-6, atol=2e-6)
+    np.testing.assert_allclose(actual["ambiguity"], expected.ambiguity_B1HW[0, 0].numpy(), rtol=3e-6, atol=2e-6)
+    np.testing.assert_allclose(actual["valid"], expected.valid_B1HW[0, 0].numpy(), rtol=3e-6, atol=2e-6)
+    np.testing.assert_allclose(actual["scale_m"], expected.scale_m_B[0].numpy(), rtol=3e-6)
+
+
 def test_prior_of_nothing(native_module):
     rgb, depth_m, _ = frame((12, 16), (3, 4))
     nothing = np.zeros(depth_m.shape, bool)
@@ -117,6 +134,7 @@ def test_wrong_arguments(native_module):
         ((rgb, depth_m[0], valid), "depth_m must be h×w"),
         ((rgb, depth_m, valid[:3]), "valid must have depth_m's shape"),
         ((rgb, depth_m[:0], valid[:0]), "must not be empty"),
+        ((rgb, depth_m, valid, 0.0, 0.0, depth_m[:3]), "filling_m must have depth_m's shape"),
     ):
         with pytest.raises(ValueError, match=words):
             native_module.make_prior(*arguments)

@@ -137,8 +137,16 @@ void check_frame(const Floats& rgb, const Floats& depth_m) {
   if (rgb.size() == 0 || depth_m.size() == 0) throw py::value_error("rgb and depth_m must not be empty");
 }
 
+// What to fill holes with, or nullptr.
+const float* filling(const std::optional<Floats>& filling_m, const Floats& depth_m) {
+  if (!filling_m) return nullptr;
+  if (filling_m->ndim() != 2 || filling_m->shape(0) != depth_m.shape(0) || filling_m->shape(1) != depth_m.shape(1))
+    throw py::value_error("filling_m must have depth_m's shape");
+  return filling_m->data();
+}
+
 py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& valid, float quantisation_step_m,
-                    float max_depth_m) {
+                    float max_depth_m, const std::optional<Floats>& filling_m) {
   check_frame(rgb, depth_m);
   if (valid.ndim() != 2 || valid.shape(0) != depth_m.shape(0) || valid.shape(1) != depth_m.shape(1))
     throw py::value_error("valid must have depth_m's shape");
@@ -147,9 +155,10 @@ py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& va
     const float* rgb_data = rgb.data();
     const float* depth_data = depth_m.data();
     const bool* valid_data = valid.data();
+    const float* filling_data = filling(filling_m, depth_m);
     const py::gil_scoped_release release;
     prior = depthsr::make_prior(rgb_data, rgb.shape(0), rgb.shape(1), depth_data, valid_data, depth_m.shape(0),
-                                depth_m.shape(1), quantisation_step_m, max_depth_m, on_our_threads);
+                                depth_m.shape(1), quantisation_step_m, max_depth_m, filling_data, on_our_threads);
   }
   const py::ssize_t height = prior.height, width = prior.width;
   py::dict out;
@@ -172,7 +181,8 @@ class Network {
   Network(const std::string& config_json, const std::map<std::string, Floats>& weights)
       : network_(parsed(config_json), copied(weights)) {}
 
-  py::tuple infer(const Floats& rgb, const Floats& depth_m, float quantisation_step_m, float max_depth_m, bool bf16) {
+  py::tuple infer(const Floats& rgb, const Floats& depth_m, float quantisation_step_m, float max_depth_m, bool bf16,
+                  const std::optional<Floats>& filling_m) {
     check_frame(rgb, depth_m);
     const auto valid = std::make_unique<bool[]>(depth_m.size());
     bool any = false;
@@ -180,7 +190,8 @@ class Network {
     if (!any) throw py::value_error("depth_m has no value");
     py::array_t<float> result({rgb.shape(0), rgb.shape(1)}), error({rgb.shape(0), rgb.shape(1)});
     const depthsr::Frame frame{rgb.data(),       rgb.shape(0),     rgb.shape(1),        depth_m.data(), valid.get(),
-                               depth_m.shape(0), depth_m.shape(1), quantisation_step_m, max_depth_m};
+                               depth_m.shape(0), depth_m.shape(1), quantisation_step_m, max_depth_m,
+                               filling(filling_m, depth_m)};
     float* result_data = result.mutable_data();
     float* error_data = error.mutable_data();
     {
@@ -231,17 +242,18 @@ PYBIND11_MODULE(_native, module) {
   module.def("sobel_l1_loss", &sobel_l1_loss, py::arg("pred"), py::arg("target"), py::arg("valid") = py::none(),
              py::arg("l1_weight") = 1.0, py::arg("gradient_weight") = 1.0);
   module.def("make_prior", &make_prior, py::arg("rgb"), py::arg("depth_m"), py::arg("valid"),
-             py::arg("quantisation_step_m") = 0.0f, py::arg("max_depth_m") = 0.0f,
-             "As depthsr.models.prior.make_prior for one frame: rgb H×W×3 in [0, 1], depth_m and valid h×w; 0: unknown. "
+             py::arg("quantisation_step_m") = 0.0f, py::arg("max_depth_m") = 0.0f, py::arg("filling_m") = py::none(),
+             "As depthsr.models.prior.make_prior for one frame: rgb H×W×3 in [0, 1], the maps h×w; 0: unknown. "
              "Gives a dict of the fields of csrc/include/depthsr/prior.h.");
   py::class_<Network>(module, "Network", "DepthSR.infer (depthsr/models/network.py) in C++, for models without Depth Anything.")
       .def(py::init<const std::string&, const std::map<std::string, Floats>&>(), py::arg("config_json"),
            py::arg("weights"),
            "config_json: a model's config.json. weights: its tensors by name. Raises ValueError where they do not fit.")
       .def("infer", &Network::infer, py::arg("rgb"), py::arg("depth_m"), py::arg("quantisation_step_m") = 0.0f,
-           py::arg("max_depth_m") = 0.0f, py::arg("bf16") = false,
+           py::arg("max_depth_m") = 0.0f, py::arg("bf16") = false, py::arg("filling_m") = py::none(),
            "Depth and its expected error, H×W float32 metres, from rgb H×W×3 in [0, 1] and depth_m h×w (NaN: no value); "
-           "0: unknown. bf16: activations are stored in bfloat16.");
+           "0: unknown. bf16: activations are stored in bfloat16. filling_m h×w: what holes are filled with (NaN: as "
+           "without).");
   module.def("isa", [] { return depthsr::fused_kernels().name; }, "The instruction set whose kernels run here.");
   module.def("threads", &depthsr::ProcessPool::threads, "Threads that the kernels use: by default one a core.");
   module.def("set_threads", &set_threads, py::arg("threads"));

@@ -126,7 +126,7 @@ Network::~Network() = default;
 void Network::infer(const Frame& frame, bool bfloat16, float* depth_m, float* error_m, ParallelFor parallel_for) {
   const Prior prior = make_prior(frame.rgb_HW3, frame.height, frame.width, frame.depth_m, frame.valid,
                                  frame.low_height, frame.low_width, frame.quantisation_step_m, frame.max_depth_m,
-                                 parallel_for);
+                                 frame.filling_m, parallel_for);
   UNetInput input{
       .rgb_HW3 = frame.rgb_HW3,
       .height = frame.height,

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "bilinear.h"
@@ -126,18 +127,20 @@ std::vector<float> point_guide(const Picture& picture, std::int64_t height, std:
 
 Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, const float* depth_m, const bool* valid,
                  std::int64_t low_height, std::int64_t low_width, float quantisation_step_m, float max_depth_m,
-                 ParallelFor parallel_for) {
+                 const float* filling_m, ParallelFor parallel_for) {
   const std::int64_t pixels = height * width, low_pixels = low_height * low_width;
   const float scale_m = max_depth_m > 0 ? max_depth_m : depth_range_m(depth_m, valid, low_pixels);
   const float step = quantisation_step_m / scale_m;
 
   std::vector<float> normalised(low_pixels);
+  const auto known = std::make_unique<bool[]>(low_pixels);
   Map measured_where(low_height, low_width), filled(low_height, low_width);
   for (std::int64_t i = 0; i < low_pixels; ++i) {
-    normalised[i] = valid[i] ? depth_m[i] / scale_m : 0.0f;
+    known[i] = valid[i] || (filling_m && std::isfinite(filling_m[i]));
+    normalised[i] = known[i] ? (valid[i] ? depth_m : filling_m)[i] / scale_m : 0.0f;
     measured_where.values[i] = valid[i] ? 1.0f : 0.0f;
   }
-  fill_holes(normalised.data(), valid, 1, low_height, low_width, filled.values.data(), parallel_for);
+  fill_holes(normalised.data(), known.get(), 1, low_height, low_width, filled.values.data(), parallel_for);
 
   const Picture picture{rgb_HW3, height, width};
   const std::vector<float> area = area_guide(picture, low_height, low_width, parallel_for);

@@ -21,12 +21,14 @@ class Sample:
     rgb_HW3      float32 [0, 1].
     target_m_HW  float32 metres, NaN = not trained on.
     relative_HW  simulated relative depth (depthsr.data.relative); None: none is wanted.
+    filling_m_hw what to think of the measurement's wide holes, metres, NaN = nothing; None: nothing anywhere.
     """
 
     rgb_HW3: np.ndarray
     degraded: Degraded
     target_m_HW: np.ndarray
     relative_HW: np.ndarray | None = None
+    filling_m_hw: np.ndarray | None = None
 
 
 class TrainingPairs:

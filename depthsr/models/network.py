@@ -198,20 +198,23 @@ class DepthSR(
         relative_B1HW: Tensor | None = None,
         quantisation_step_m: float | Tensor = 0.0,
         max_depth_m: float | Tensor | None = None,
+        filling_m_B1hw: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Sharp depth and its expected absolute error, both B×1×H×W float32 metres.
 
         depth_m_B1hw         float32 metres, any h, w; anything where valid_B1hw (bool) is False.
         quantisation_step_m  metres between the measurement's levels; 0 = none or unknown.
         max_depth_m          known range; None or 0 = unknown.
+        filling_m_B1hw       float32 metres: what to take for the depth in holes where it is finite (a hole all the
+                             same: depthsr.wide_holes); None: nowhere.
 
-        Either may be a tensor of B float32 values on the frames' device, one a frame. No result is negative, beyond the
-        known range, or more than 5 % and half a quantisation step beyond the largest valid depth. The host never waits
-        for a value from the device, so that a CUDA graph can be captured of it.
+        Step and range may be tensors of B float32 values on the frames' device, one a frame. No result is negative,
+        beyond the known range, or more than 5 % and half a quantisation step beyond the largest valid depth. The host
+        never waits for a value from the device, so that a CUDA graph can be captured of it.
         """
         step_m_B = _per_frame(quantisation_step_m, depth_m_B1hw)
         range_m_B = _per_frame(0.0 if max_depth_m is None else max_depth_m, depth_m_B1hw)
-        prior = make_prior(depth_m_B1hw, valid_B1hw, rgb_B3HW, step_m_B, range_m_B)
+        prior = make_prior(depth_m_B1hw, valid_B1hw, rgb_B3HW, step_m_B, range_m_B, filling_m_B1hw)
         dtype = self.unet.relative_stem.weight.dtype
         with torch.autocast(rgb_B3HW.device.type, dtype=dtype, enabled=dtype != torch.float32):
             depth_B1HW, error_B1HW = self(rgb_B3HW, prior, relative_B1HW)

@@ -93,6 +93,7 @@ def make_prior(
     rgb_B3HW: Tensor,
     quantisation_step_m_B: Tensor,
     max_depth_m_B: Tensor,
+    filling_m_B1hw: Tensor | None = None,
 ) -> Prior:
     """Normalise, fill, upsample to the size of the guide.
 
@@ -101,11 +102,16 @@ def make_prior(
     rgb_B3HW               [0, 1].
     quantisation_step_m_B  metres between the levels of the measurement; 0 = none or unknown.
     max_depth_m_B          known range in metres, mapped to 1; 0 = unknown, taken from the data (`depth_range_m`).
+    filling_m_B1hw         float32 metres: what holes are filled with where it is finite; None: nowhere.
     """
     scale_m_B = torch.where(max_depth_m_B > 0, max_depth_m_B, depth_range_m(depth_m_B1hw, valid_B1hw))
     scale_B111 = scale_m_B[:, None, None, None]
     step_B111 = quantisation_step_m_B[:, None, None, None] / scale_B111
-    x = fill_holes(depth_m_B1hw / scale_B111, valid_B1hw)
+    known_m_B1hw, known_B1hw = depth_m_B1hw, valid_B1hw
+    if filling_m_B1hw is not None:
+        known_m_B1hw = torch.where(valid_B1hw, depth_m_B1hw, filling_m_B1hw)
+        known_B1hw = valid_B1hw | torch.isfinite(filling_m_B1hw)
+    x = fill_holes(known_m_B1hw / scale_B111, known_B1hw)
     hole = (~valid_B1hw).to(x.dtype)
     ambiguity = spread(x) + step_B111 + (AMBIGUITY_OF_DEPTH + AMBIGUITY_OF_HOLE * hole) * x + AMBIGUITY_OF_RANGE
     low_size, size = (x.shape[2], x.shape[3]), (rgb_B3HW.shape[2], rgb_B3HW.shape[3])

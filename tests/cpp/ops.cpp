@@ -160,6 +160,7 @@ Frame frame_of(const Case& given) {
       .low_width = given.integer("low_width"),
       .quantisation_step_m = static_cast<float>(given.real("quantisation_step_m")),
       .max_depth_m = static_cast<float>(given.real("max_depth_m")),
+      .filling_m = given.has("filling_m") ? given.data<float>("filling_m") : nullptr,
   };
 }
 
@@ -197,7 +198,7 @@ void make_prior(Run& run) {
   const Frame frame = frame_of(run.given);
   const Prior prior = depthsr::make_prior(frame.rgb_HW3, frame.height, frame.width, frame.depth_m, frame.valid,
                                           frame.low_height, frame.low_width, frame.quantisation_step_m,
-                                          frame.max_depth_m, run.parallel_for);
+                                          frame.max_depth_m, frame.filling_m, run.parallel_for);
   const auto result = [&](const char* key, const auto& values) {
     std::copy(std::begin(values), std::end(values), run.output<float>(key));
   };

@@ -296,8 +296,11 @@ def _frame(
     valid[..., -1, 0] = True
     depth_m = (1 + 4 * r.uniform(1, 1, *low)).where(valid, torch.nan)
     step_m, max_depth_m = (0.25, 7.5) if known_range else (0.0, 0.0)
-    prior = make_prior(depth_m, valid, rgb_B3HW, torch.tensor([step_m]), torch.tensor([max_depth_m]))
     inputs = {"rgb": _laid_out(rgb_B3HW, True), "depth_m": depth_m, "valid": valid}
+    if seed % 2:  # some holes are filled, and some measurements would be: they stay
+        inputs["filling_m"] = (6 * r.uniform(1, 1, *low)).where(r.uniform(1, 1, *low) > 0.5, torch.nan)
+    limits = torch.tensor([step_m]), torch.tensor([max_depth_m])
+    prior = make_prior(depth_m, valid, rgb_B3HW, *limits, inputs.get("filling_m"))
     inputs |= {"height": height, "width": width, "low_height": low[0], "low_width": low[1]}
     return inputs | {"quantisation_step_m": step_m, "max_depth_m": max_depth_m}, prior, rgb_B3HW
 
@@ -359,8 +362,6 @@ def network(size: tuple[int, int], low: tuple[int, int], known_range: bool, dtyp
         of_torch = results(*model(rgb_B3HW, prior))
     expected = results(*model.double()(rgb_B3HW.double(), Prior(*(field.double() for field in prior))))
     errors = {key: _error(of_torch[key], expected[key]) for key in expected}
-    inputs |= _tolerances(
-        {key: max(NETWORK_TOLERANCE[dtype], CHANCE * error) for key, error in errors.items()}
-    )
+    inputs |= _tolerances({key: max(NETWORK_TOLERANCE[dtype], CHANCE * error) for key, error in errors.items()})
     name = f"network {size[0]}x{size[1]} from {low[0]}x{low[1]} {str(dtype).removeprefix('torch.')}"
     return Case("network", name, inputs, expected)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from depthsr.models.prior import depth_range_m, make_prior, spread
+from depthsr.models.prior import AMBIGUITY_OF_HOLE, depth_range_m, make_prior, spread
+from depthsr.ops import fill_holes
 
 NONE = torch.zeros(1)
 
@@ -85,6 +86,46 @@ def test_the_values_of_invalid_pixels_are_never_read():
     for other in results[1:]:
         for plane, expected in zip(other, results[0], strict=True):
             torch.testing.assert_close(plane, expected, rtol=0, atol=0)
+
+
+def test_a_filling_stands_in_holes_only_and_they_stay_holes():
+    depth_m, filling_m = 1 + torch.rand(1, 1, 9, 7), 1 + torch.rand(1, 1, 9, 7)
+    valid = torch.rand_like(depth_m) > 0.5
+    valid[..., 0, 0] = True
+    rgb, limit = torch.rand(1, 3, 9, 7), torch.tensor([4.0])
+    plain = make_prior(depth_m, valid, rgb, NONE, limit)
+    filled = make_prior(depth_m, valid, rgb, NONE, limit, filling_m)
+    together_m = torch.where(valid, depth_m, filling_m)
+    torch.testing.assert_close(filled.candidates_BKHW[:, :1], together_m / 4)
+    measured = make_prior(together_m, torch.ones_like(valid), rgb, NONE, limit)
+    hole = (~valid).float()
+    torch.testing.assert_close(
+        filled.ambiguity_B1HW - measured.ambiguity_B1HW, AMBIGUITY_OF_HOLE * hole * together_m / 4
+    )
+    torch.testing.assert_close(filled.valid_B1HW, 1 - hole)
+    torch.testing.assert_close(filled.scale_m_B, plain.scale_m_B)
+
+
+def test_what_is_not_filled_lies_between_measurements_and_filling():
+    """As fill_holes has it, to which both are known."""
+    depth_m = 1 + torch.rand(2, 1, 12, 15)
+    valid, has_filling = torch.rand_like(depth_m) > 0.8, torch.rand_like(depth_m) > 0.7
+    filling_m = torch.where(has_filling, 1 + torch.rand_like(depth_m), torch.nan)
+    rgb, limit = torch.rand(2, 3, 12, 15), torch.tensor([4.0, 5.0])
+    prior = make_prior(depth_m.where(valid, torch.nan), valid, rgb, torch.zeros(2), limit, filling_m)
+    known_m = torch.where(valid, depth_m, filling_m)
+    expected = fill_holes(known_m / limit.view(2, 1, 1, 1), valid | has_filling)
+    torch.testing.assert_close(prior.candidates_BKHW[:, :1], expected)
+
+
+def test_a_filling_of_nothing_changes_nothing():
+    depth_m = 1 + torch.rand(1, 1, 9, 7)
+    valid = torch.rand_like(depth_m) > 0.5
+    frame = depth_m, valid, torch.rand(1, 3, 18, 14), NONE, NONE
+    for plane, expected in zip(
+        make_prior(*frame, torch.full_like(depth_m, torch.nan)), make_prior(*frame), strict=True
+    ):
+        torch.testing.assert_close(plane, expected, rtol=0, atol=0)
 
 
 def test_candidates_stay_between_the_measurements():

@@ -30,7 +30,8 @@ struct Frame {
   const bool* valid;
   std::int64_t low_height, low_width;
   float quantisation_step_m;
-  float max_depth_m;  // known range; 0: unknown
+  float max_depth_m;       // known range; 0: unknown
+  const float* filling_m;  // as depth_m: what holes are filled with where it is finite; nullptr: nowhere
 };
 
 class Network {

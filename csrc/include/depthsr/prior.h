@@ -33,9 +33,10 @@ struct Prior {
 // depth_m   low_height * low_width metres; anything where not valid (never read there).
 // quantisation_step_m  metres between the measurement's levels; 0: none or unknown.
 // max_depth_m          known range, mapped to 1; 0: unknown, taken from the data.
+// filling_m            as depth_m: what holes are filled with where it is finite; nullptr: nowhere.
 // All sizes are at least 1. Results do not depend on the number of threads.
 Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, const float* depth_m,
                  const bool* valid, std::int64_t low_height, std::int64_t low_width, float quantisation_step_m,
-                 float max_depth_m, ParallelFor parallel_for);
+                 float max_depth_m, const float* filling_m, ParallelFor parallel_for);
 
 }  // namespace depthsr

@@ -158,6 +158,7 @@ class Predictor:
 
         On a CUDA GPU the next frame is uploaded and the last one downloaded while one is computed; for that one frame
         more is read than predictions have been given. Elsewhere a frame is read when the prediction before is taken.
+        A frame with wide holes is started when what fills them (depthsr.wide_holes) has been waited for.
 
         At the first that cannot be a frame the stream ends with a UserError that says which it was, after the
         predictions of all before it. So it does with whatever `frames` raises.

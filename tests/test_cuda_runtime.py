@@ -6,6 +6,7 @@ bench/gpu_check.sh runs this. No GPU has so far.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 
@@ -144,6 +145,19 @@ def test_the_gpu_gives_what_the_cpu_gives(model, monkeypatch):
     result = predictor_of(model)(*one, quantisation_step_m=0.05)
     np.testing.assert_allclose(result.depth_m, expected.depth_m, rtol=1e-3)
     np.testing.assert_array_equal(result.valid, expected.valid)
+
+
+def test_wide_holes_are_filled_as_on_the_cpu(model, monkeypatch):
+    """With and without graphs, beside a frame that has none."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    frames = [frame((120, 160), (60, 80), seed=number) for number in range(2)]
+    frames[1][1][10:40, 20:50] = np.nan
+    expected = predictor_of(copy.deepcopy(model), device="cpu").batch(frames)
+    predictor = predictor_of(model)
+    for _ in range(3):
+        for restored in (predictor.batch(frames), list(predictor.stream(frames))):
+            for one, other in zip(restored, expected, strict=True):
+                np.testing.assert_allclose(one.depth_m, other.depth_m, rtol=1e-3)
 
 
 @pytest.mark.parametrize("how", ["batch", "stream"])

@@ -82,11 +82,13 @@ def restore_without_data(monkeypatch) -> Callable[..., tuple[Tensor, ...]]:
     return run
 
 
+@pytest.mark.parametrize("filled", [False, True])
 @pytest.mark.parametrize("name", ["edge", "base", "base with relative depth"])
-def test_nothing_between_upload_and_download_needs_the_host(name, request, restore_without_data):
+def test_nothing_between_upload_and_download_needs_the_host(name, filled, request, restore_without_data):
     model = request.getfixturevalue("tiny_edge" if name == "edge" else "tiny_base")
     *inputs, relative = batch()
-    results = restore_without_data(model, *inputs, relative if "with" in name else None)
+    filling_m = torch.full_like(inputs[1], 2.0) if filled else None
+    results = restore_without_data(model, *inputs, relative if "with" in name else None, filling_m)
     for result in results:
         assert (result.device.type, result.shape, result.dtype) == ("meta", (2, 1, 24, 32), torch.float32)
 

@@ -37,7 +37,7 @@ ABOUT = (
 
 
 class WholeFrame(nn.Module):
-    """What a Predictor computes of checked frames, in tensors alone."""
+    """What a Predictor computes of checked frames, in tensors alone; but wide holes are filled as narrow ones are."""
 
     def __init__(self, model: DepthSR) -> None:
         super().__init__()

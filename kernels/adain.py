@@ -1,11 +1,13 @@
 """adain and adain_statistics in Triton: what they compute is specified by depthsr/ops/reference.py.
 
-Four passes over memory, two forward: moments of tiles of pixels, merged as Chan, Golub & LeVeque 1979 merge them; then
-one multiply-add a value. Backward: two sums over the frame; then again an affine map a channel. No atomics, and each
-merge has its fixed place, so results are the same every time.
+Four passes over memory, two forward: moments of tiles of pixels, merged as Chan, Golub & LeVeque 1979 merge them, those
+of content and style in the same launches; then one multiply-add a value. Backward: two sums over the frame; then again
+an affine map a channel. No atomics, and each merge has its fixed place, so results are the same every time.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import triton
@@ -38,57 +40,89 @@ def _store_pair(pointer, first, second, channels, BLOCK_C: tl.constexpr):
 
 
 @triton.jit
-def _forward_moments(x_ptr, moments_ptr, pixels, channels, stride_b, stride_p, stride_c,
-                     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+def _tile_moments(x_ptr, moments_ptr, pixels, channels, stride_b, stride_p, stride_c,
+                  BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     """Of a tile: mean, and sum of squared deviations from it."""
-    offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
-    x = tl.load(x_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
     count = tl.minimum(pixels - tl.program_id(0) * BLOCK_P, BLOCK_P)
-    # Twice: a sum of large values is known to their last place only, which may be much of a small spread.
-    mean = tl.sum(x, axis=0) / count
-    mean += tl.sum(tl.where(exists, x - mean[None, :], 0.0), axis=0) / count
-    centred = tl.where(exists, x - mean[None, :], 0.0)
-    _store_pair(moments_ptr, mean, tl.sum(centred * centred, axis=0), channels, BLOCK_C)
+    if count > 0:
+        offsets, exists = pixel_tile(pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
+        x = tl.load(x_ptr + offsets, mask=exists, other=0.0).to(tl.float32)
+        # Twice: a sum of large values is known to their last place only, which may be much of a small spread.
+        mean = tl.sum(x, axis=0) / count
+        mean += tl.sum(tl.where(exists, x - mean[None, :], 0.0), axis=0) / count
+        centred = tl.where(exists, x - mean[None, :], 0.0)
+        _store_pair(moments_ptr, mean, tl.sum(centred * centred, axis=0), channels, BLOCK_C)
 
 
 @triton.jit
-def _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE: tl.constexpr, BLOCK_T: tl.constexpr,
+def _forward_moments(content_ptr, style_ptr, moments_ptr, pixels, style_pixels, channels, stride_b, stride_p, stride_c,
+                     style_stride_b, style_stride_p, style_stride_c,
+                     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+    """Axis 2 of the grid: content, style. Axis 0 has as many tiles as the larger of them."""
+    if tl.program_id(2) == 0:
+        _tile_moments(content_ptr, moments_ptr, pixels, channels, stride_b, stride_p, stride_c, BLOCK_P, BLOCK_C)
+    else:
+        moments_ptr += tl.num_programs(1).to(tl.int64) * tl.num_programs(0) * 2 * channels
+        _tile_moments(style_ptr, moments_ptr, style_pixels, channels, style_stride_b, style_stride_p, style_stride_c,
+                      BLOCK_P, BLOCK_C)  # fmt: skip
+
+
+@triton.jit
+def _moments_of_tiles(moments_ptr, start, pixels, channels, TILE: tl.constexpr, BLOCK_T: tl.constexpr,
                       BLOCK_C: tl.constexpr):  # fmt: skip
-    """Of a run of this frame's tiles: their means, sums of squares and numbers of pixels, 0 for those that are not."""
+    """Of a run of a frame's tiles: their means, sums of squares and numbers of pixels, 0 for those that are not."""
     tile = start + tl.arange(0, BLOCK_T)
     channel = tl.arange(0, BLOCK_C)
-    exists = (tile < tiles)[:, None] & (channel < channels)[None, :]
-    rows = moments_ptr + tl.program_id(1).to(tl.int64) * tiles * 2 * channels
+    counts = tl.maximum(tl.minimum(pixels - tile * TILE, TILE), 0)
+    exists = (counts > 0)[:, None] & (channel < channels)[None, :]
     offsets = tile[:, None] * 2 * channels + channel[None, :]
-    means = tl.load(rows + offsets, mask=exists, other=0.0)
-    squares = tl.load(rows + offsets + channels, mask=exists, other=0.0)
-    counts = tl.maximum(tl.minimum(pixels - tile * TILE, TILE), 0).to(tl.float32)
-    return means, squares, counts[:, None]
+    means = tl.load(moments_ptr + offsets, mask=exists, other=0.0)
+    squares = tl.load(moments_ptr + offsets + channels, mask=exists, other=0.0)
+    return means, squares, counts.to(tl.float32)[:, None]
 
 
 @triton.jit
-def _forward_merge(moments_ptr, mean_ptr, variance_ptr, tiles, pixels, divisor, channels,
-                   TILE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
-    """Mean and variance of a frame from its tiles'."""
+def _merged(moments_ptr, pixels, channels, TILE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Mean and sum of squared deviations of a frame from its tiles'."""
+    tiles = tl.cdiv(pixels, TILE)
     mean = tl.zeros((BLOCK_C,), tl.float32)
     for start in range(0, tiles, BLOCK_T):
-        means, _, counts = _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+        means, _, counts = _moments_of_tiles(moments_ptr, start, pixels, channels, TILE, BLOCK_T, BLOCK_C)
         mean += tl.sum(means * counts, axis=0)
     mean /= pixels
     correction = tl.zeros((BLOCK_C,), tl.float32)  # twice, as a tile's
     for start in range(0, tiles, BLOCK_T):
-        means, _, counts = _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+        means, _, counts = _moments_of_tiles(moments_ptr, start, pixels, channels, TILE, BLOCK_T, BLOCK_C)
         correction += tl.sum((means - mean[None, :]) * counts, axis=0)
     mean += correction / pixels
     m2 = tl.zeros((BLOCK_C,), tl.float32)
     for start in range(0, tiles, BLOCK_T):
-        means, squares, counts = _moments_of_tiles(moments_ptr, start, tiles, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+        means, squares, counts = _moments_of_tiles(moments_ptr, start, pixels, channels, TILE, BLOCK_T, BLOCK_C)
         deviations = means - mean[None, :]
         m2 += tl.sum(squares + counts * deviations * deviations, axis=0)
+    return mean, m2
+
+
+@triton.jit
+def _forward_merge(moments_ptr, mean_ptr, variance_ptr, style_mean_ptr, style_variance_ptr, ratio_ptr, tiles, pixels,
+                   style_pixels, correction, eps, channels,
+                   TILE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+    """A frame's statistics from its tiles', of content and style, and the ratio of their deviations."""
+    frame = tl.program_id(1)
+    rows = moments_ptr + frame.to(tl.int64) * tiles * 2 * channels
+    style_rows = rows + tl.num_programs(1).to(tl.int64) * tiles * 2 * channels
+    mean, m2 = _merged(rows, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+    style_mean, style_m2 = _merged(style_rows, style_pixels, channels, TILE, BLOCK_T, BLOCK_C)
+    variance = m2 / tl.maximum(pixels - correction, 1)
+    style_variance = style_m2 / tl.maximum(style_pixels - correction, 1)
     channel = tl.arange(0, BLOCK_C)
-    row = tl.program_id(1) * channels
-    tl.store(mean_ptr + row + channel, mean, mask=channel < channels)
-    tl.store(variance_ptr + row + channel, m2 / divisor, mask=channel < channels)
+    exists = channel < channels
+    place = frame * channels + channel
+    tl.store(mean_ptr + place, mean, mask=exists)
+    tl.store(variance_ptr + place, variance, mask=exists)
+    tl.store(style_mean_ptr + place, style_mean, mask=exists)
+    tl.store(style_variance_ptr + place, style_variance, mask=exists)
+    tl.store(ratio_ptr + place, tl.sqrt((style_variance + eps) / (variance + eps)), mask=exists)
 
 
 @triton.jit
@@ -152,19 +186,33 @@ def _pairs(x_BCHW: Tensor) -> Tensor:
     return torch.empty(shape, dtype=torch.float32, device=x_BCHW.device)
 
 
-def _moments(x_BCHW: Tensor, correction: int) -> tuple[Tensor, Tensor]:
-    """(mean, variance), B×C."""
-    moments = _pairs(x_BCHW)
-    _launch(_forward_moments, x_BCHW, x_BCHW, moments)
-    (batch, channels), pixels = x_BCHW.shape[:2], _pixels(x_BCHW)
-    mean = moments.new_empty((batch, channels))
-    variance = torch.empty_like(mean)
-    block_p, block_c, tiles = _blocks(x_BCHW)
+class Statistics(NamedTuple):
+    """Each B×C float32. ratio: sqrt((style_variance + eps) / (variance + eps))."""
+
+    mean: Tensor
+    variance: Tensor
+    style_mean: Tensor
+    style_variance: Tensor
+    ratio: Tensor
+
+
+def statistics(content_BCHW: Tensor, style_BCHW: Tensor, eps: float, correction: int) -> Statistics:
+    """Two launches. Each input dense in one of the two layouts, both of one type."""
+    batch, channels = content_BCHW.shape[:2]
+    pixels, style_pixels = _pixels(content_BCHW), _pixels(style_BCHW)
+    block_p, block_c, _ = _blocks(content_BCHW)
+    tiles = triton.cdiv(max(pixels, style_pixels), block_p)
+    moments = torch.empty((2, batch, tiles, 2, channels), dtype=torch.float32, device=content_BCHW.device)
+    launcher(_forward_moments)[(tiles, batch, 2)](
+        content_BCHW, style_BCHW, moments, pixels, style_pixels, channels, *strides_of(content_BCHW),
+        *strides_of(style_BCHW), BLOCK_P=block_p, BLOCK_C=block_c,
+    )  # fmt: skip
+    out = Statistics(*(moments.new_empty((batch, channels)) for _ in Statistics._fields))
     launcher(_forward_merge)[(1, batch)](
-        moments, mean, variance, tiles, pixels, max(pixels - correction, 1), channels, TILE=block_p,
+        moments, *out, tiles, pixels, style_pixels, correction, eps, channels, TILE=block_p,
         BLOCK_T=max(1, BLOCK_VALUES // block_c), BLOCK_C=block_c,
     )  # fmt: skip
-    return mean, variance
+    return out
 
 
 def affine(x_BCHW: Tensor, centre_BC: Tensor, scale_BC: Tensor, shift_BC: Tensor) -> Tensor:
@@ -174,18 +222,10 @@ def affine(x_BCHW: Tensor, centre_BC: Tensor, scale_BC: Tensor, shift_BC: Tensor
     return out
 
 
-def adain_statistics(
-    content_BCHW: Tensor, style_BCHW: Tensor, correction: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Each input dense in one of the two layouts."""
-    return *_moments(content_BCHW, correction), *_moments(style_BCHW, correction)
-
-
 def adain(content_BCHW: Tensor, style_BCHW: Tensor, eps: float, correction: int) -> Tensor:
     """Each input dense in one of the two layouts; the result has the content's."""
-    mean, variance, style_mean, style_variance = adain_statistics(content_BCHW, style_BCHW, correction)
-    ratio = torch.sqrt((style_variance + eps) / (variance + eps))
-    return affine(content_BCHW, mean, ratio, style_mean)
+    found = statistics(content_BCHW, style_BCHW, eps, correction)
+    return affine(content_BCHW, found.mean, found.ratio, found.style_mean)
 
 
 def adain_backward(
@@ -198,8 +238,7 @@ def adain_backward(
     grad_x = r · (grad - mean grad) - (x - mean_x) · r S / ((n - correction)(var_x + eps)),
     grad_y = sum grad / m + (y - mean_y) · r S / ((m - correction)(var_y + eps)).
     """
-    mean, variance, style_mean, style_variance = adain_statistics(content_BCHW, style_BCHW, correction)
-    ratio = torch.sqrt((style_variance + eps) / (variance + eps))
+    mean, variance, style_mean, style_variance, ratio = statistics(content_BCHW, style_BCHW, eps, correction)
     sums = _pairs(content_BCHW)
     _launch(_backward_sums, content_BCHW, grad_BCHW, content_BCHW, mean, sums)
     grad_sum, projection = sums.sum(1).unbind(1)

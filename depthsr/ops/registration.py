@@ -158,18 +158,22 @@ def adain_statistics_setup(ctx, inputs, output):
 def adain_statistics_gradient(
     affine, ctx, content_mean_grad, content_variance_grad, style_mean_grad, style_variance_grad
 ):
-    """affine(x, centre, scale, shift): (x - centre) · scale + shift, the last three B×C, in x's type."""
-
-    def gradient(x, mean, mean_grad, variance_grad):
-        pixels = x.shape[2] * x.shape[3]
-        return affine(x, mean, variance_grad * (2 / max(pixels - ctx.correction, 1)), mean_grad / pixels)
-
     content, style, content_mean, style_mean = ctx.saved_tensors
+    gradient = partial(gradient_of_statistics, affine, correction=ctx.correction)
     return (
         gradient(content, content_mean, content_mean_grad, content_variance_grad),
         gradient(style, style_mean, style_mean_grad, style_variance_grad),
         None,
     )
+
+
+def gradient_of_statistics(affine, x: Tensor, mean: Tensor, mean_grad: Tensor, variance_grad: Tensor, correction: int):
+    """That of x, whose mean and variance, B×C, have these gradients.
+
+    affine(x, centre, scale, shift): (x - centre) · scale + shift, the last three B×C, in x's type.
+    """
+    pixels = x.shape[2] * x.shape[3]
+    return affine(x, mean, variance_grad * (2 / max(pixels - correction, 1)), mean_grad / pixels)
 
 
 def _affine(x: Tensor, *vectors: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ simple_gate.register_autograd(
 
 @triton_op("depthsr::adain_statistics_triton", mutates_args={})
 def adain_statistics(content: Tensor, style: Tensor, correction: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return adain_kernels.adain_statistics(_dense(content), _dense(style), correction)
+    return adain_kernels.statistics(_dense(content), _dense(style), 1.0, correction)[:4]  # whatever eps: no ratio
 
 
 @triton_op("depthsr::affine_triton", mutates_args={})
@@ -362,8 +362,37 @@ scaled_conv1x1.register_autograd(_scaled_conv1x1_gradient, setup_context=_scaled
 # --- adain_fusion ----------------------------------------------------------------------------------------------
 
 
+@triton_op("depthsr::adain_ratio_triton", mutates_args={})
+def _adain_ratio(content: Tensor, style: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """depthsr.kernels.adain.Statistics, with a gradient."""
+    return tuple(adain_kernels.statistics(_dense(content), _dense(style), eps, 0))
+
+
+def _adain_ratio_setup(ctx, inputs, output):
+    content, style, ctx.eps = inputs
+    ctx.save_for_backward(content, style, *output)
+
+
+def _adain_ratio_gradient(ctx, mean_grad, variance_grad, style_mean_grad, style_variance_grad, ratio_grad):
+    """With v and w the variances of content and style and r = sqrt((w + eps) / (v + eps)):
+    dr/dv = -r / 2(v + eps), dr/dw = r / 2(w + eps).
+    """
+    content, style, mean, variance, style_mean, style_variance, ratio = ctx.saved_tensors
+    through_ratio = ratio_grad * ratio / 2
+    variance_grad = variance_grad - through_ratio / (variance + ctx.eps)
+    style_variance_grad = style_variance_grad + through_ratio / (style_variance + ctx.eps)
+    gradient = registration.gradient_of_statistics
+    return (
+        gradient(_affine, content, mean, mean_grad, variance_grad, correction=0),
+        gradient(_affine, style, style_mean, style_mean_grad, style_variance_grad, correction=0),
+        None,
+    )
+
+
+_adain_ratio.register_autograd(_adain_ratio_gradient, setup_context=_adain_ratio_setup)
+
+
 def adain_fusion(content: Tensor, style: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """Content and style are read for their statistics and once more; what AdaIN makes of them stays in registers."""
-    centre, variance, shift, style_variance = adain_statistics(content, style)
-    scale = torch.sqrt((style_variance + eps) / (variance + eps))
-    return scaled_conv1x1(content, style, centre, scale, shift, weight.flatten(1), bias)
+    found = adain_kernels.Statistics(*_adain_ratio(content, style, eps))
+    return scaled_conv1x1(content, style, found.mean, found.ratio, found.style_mean, weight.flatten(1), bias)

@@ -365,7 +365,7 @@ scaled_conv1x1.register_autograd(_scaled_conv1x1_gradient, setup_context=_scaled
 @triton_op("depthsr::adain_ratio_triton", mutates_args={})
 def _adain_ratio(content: Tensor, style: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """depthsr.kernels.adain.Statistics, with a gradient."""
-    return tuple(adain_kernels.statistics(_dense(content), _dense(style), eps, 0))
+    return adain_kernels.statistics(_dense(content), _dense(style), eps, 0)[:]
 
 
 def _adain_ratio_setup(ctx, inputs, output):

@@ -101,6 +101,11 @@ def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> Chec
     )
 
 
+def distance_to_value_px(valid_hw: np.ndarray) -> np.ndarray:
+    """h×w float32: pixels from each to the nearest valid one; farther than the frame is wide where none is."""
+    return cv2.distanceTransform((~valid_hw).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
 def _check_positive(value: float | None, name: str, zero_allowed: bool = False) -> None:
     if value is not None and not (np.isfinite(value) and (value > 0 or (zero_allowed and value == 0))):
         raise UserError(f"{name} {value} is no distance in metres; give a positive number or leave it out.")

@@ -18,7 +18,7 @@ import numpy as np
 
 from depthsr.consistency import consistent_with
 from depthsr.frames import PROTOCOLS as PROTOCOLS
-from depthsr.frames import CheckedFrame, Settings, check_frame
+from depthsr.frames import CheckedFrame, Settings, check_frame, distance_to_value_px
 from depthsr.inputs import unit_rgb
 from depthsr.runtime import choose_runtime
 from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, UserError
@@ -283,8 +283,7 @@ def load(
 def supported(valid_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """H×W bool: whether a measured pixel of valid_hw is near enough (SUPPORT_PIXELS, SUPPORT_SHARE)."""
     radius = max(SUPPORT_PIXELS, SUPPORT_SHARE * max(valid_hw.shape))
-    distance = cv2.distanceTransform((~valid_hw).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    near = (distance <= radius).astype(np.uint8)
+    near = (distance_to_value_px(valid_hw) <= radius).astype(np.uint8)
     return cv2.resize(near, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
 
 

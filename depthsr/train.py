@@ -112,8 +112,10 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         relative=config.relative == "simulated",
     )
     keys = StepKeys(config, first_step, config.steps, rank)
-    fill = partial(with_filling, NetworkRestorer(averaged, device, choose_precision("fp32", device)))
-    batches = load_batches(pairs, keys, config, device, fill if config.fill_wide_holes else None)
+    fill = None
+    if config.fill_wide_holes:
+        fill = partial(with_filling, NetworkRestorer(averaged, device, choose_precision("fp32", device)))
+    batches = load_batches(pairs, keys, config, device, fill)
     journal = Journal(out, first_step) if rank == 0 else None
     bar = tqdm(total=config.steps, initial=first_step, desc="train", disable=rank != 0, unit="step")
     start_s = last_saved_s = time.monotonic()

@@ -14,7 +14,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from depthsr.frames import CheckedFrame
+from depthsr.frames import CheckedFrame, distance_to_value_px
 
 #: A pixel of the measurement is deep in a hole when the next value is farther than so many of its pixels.
 DEEP_PX = 6.0
@@ -48,8 +48,7 @@ def deep_in_holes(valid_hw: np.ndarray) -> np.ndarray:
     """h×w bool: farther than DEEP_PX from every valid pixel."""
     if valid_hw.all():
         return np.zeros_like(valid_hw)
-    distance_px = cv2.distanceTransform((~valid_hw).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return distance_px > DEEP_PX
+    return distance_to_value_px(valid_hw) > DEEP_PX
 
 
 def halved(frame: CheckedFrame) -> CheckedFrame:

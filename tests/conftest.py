@@ -151,3 +151,10 @@ def tiny_base_config() -> ModelConfig:
 @pytest.fixture
 def tiny_base(random_model, tiny_base_config) -> DepthSR:
     return random_model(tiny_base_config)
+
+
+@pytest.fixture
+def every_hole_is_wide(monkeypatch):
+    """In crops as small as the tests', too."""
+    for name, pixels in (("DEEP_PX", 0.5), ("LEAST_SIDE_PX", 8), ("LEAST_LOW_SIDE_PX", 1)):
+        monkeypatch.setattr(f"depthsr.wide_holes.{name}", pixels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import logging
@@ -26,15 +25,10 @@ from depthsr.data.degrade import Degraded
 from depthsr.data.layouts import open_dataset
 from depthsr.data.mixture import Mixture
 from depthsr.data.pairs import Sample, TrainingPairs
-from depthsr.frames import Settings, check_frame
-from depthsr.infer import Predictor
 from depthsr.losses import restoration_loss
 from depthsr.models.network import DepthSR
-from depthsr.precision import choose_precision
-from depthsr.torch_runtime import NetworkRestorer
-from depthsr.train import add_gradients, averaging, data_parallel, resumed_accumulate, train, validate, with_filling
+from depthsr.train import add_gradients, averaging, data_parallel, resumed_accumulate, train, validate
 from depthsr.types import UserError
-from depthsr.wide_holes import deep_in_holes, halved
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -104,13 +98,6 @@ def losses_of(monkeypatch):
     return seen
 
 
-@pytest.fixture
-def every_hole_is_wide(monkeypatch):
-    """In crops as small as the tests', too."""
-    for name, pixels in (("DEEP_PX", 0.5), ("LEAST_SIDE_PX", 8), ("LEAST_LOW_SIDE_PX", 1)):
-        monkeypatch.setattr(f"depthsr.wide_holes.{name}", pixels)
-
-
 @pytest.mark.parametrize("fill", [False, True])
 def test_a_killed_run_resumes_exactly(config, fill, tmp_path, monkeypatch, every_hole_is_wide):
     seen = losses_of(monkeypatch)
@@ -138,37 +125,6 @@ def test_a_killed_run_resumes_exactly(config, fill, tmp_path, monkeypatch, every
     assert_equal_weights(ours, theirs, rtol=0, atol=0)
     assert [line["step"] for line in journal(tmp_path / "killed")] == [4, 8]
     assert journal(tmp_path / "killed")[-1] == journal(tmp_path / "run")[-1]
-
-
-def test_samples_are_filled_by_the_average_as_a_predictor_fills_them(config, monkeypatch, every_hole_is_wide):
-    filled = []
-
-    def recording(restorer, sample):
-        filled.append((copy.deepcopy(restorer.model), sample, with_filling(restorer, sample)))
-        return filled[-1][-1]
-
-    monkeypatch.setattr("depthsr.train.with_filling", recording)
-    folder = train(dataclasses.replace(config, fill_wide_holes=True, ema=0.5))
-    has_filling = [after.filling_m_hw is not None for _, _, after in filled]
-    assert sum(has_filling) > 0
-    number = max(number for number, has in enumerate(has_filling) if has)
-    model, before, after = filled[number]
-    predictor = Predictor(
-        "tiny", NetworkRestorer(model, torch.device("cpu"), choose_precision("fp32", torch.device("cpu")))
-    )
-    degraded = before.degraded
-    known = {"quantisation_step_m": degraded.quantisation_step_m, "max_depth_m": degraded.max_depth_m}
-    half = halved(check_frame(before.rgb_HW3, degraded.depth_m, None, Settings(**known)))
-    half_m = predictor(half.rgb_HW3, half.depth_m_hw, **known).depth_m
-    deep = np.isfinite(after.filling_m_hw)
-    size = degraded.depth_m.shape
-    expected_m = cv2.resize(half_m, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    np.testing.assert_allclose(after.filling_m_hw[deep], expected_m[deep], rtol=1e-3)
-    np.testing.assert_array_equal(deep, deep_in_holes(np.isfinite(degraded.depth_m)))
-    # The average moves from step to step, and is what is saved at the end.
-    weights = [one.unet.depth_stem.weight for one in (filled[0][0], model, checkpoint.load_model(folder))]
-    assert not torch.equal(weights[0], weights[1])
-    assert (weights[1] - weights[2]).abs().max() < (weights[0] - weights[2]).abs().max()
 
 
 def test_the_average_is_what_is_saved(config):

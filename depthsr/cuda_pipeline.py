@@ -6,7 +6,7 @@ No GPU has run this so far: tests/test_cuda_runtime.py is for the first.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -28,17 +28,23 @@ class CudaPipeline:
         self._one_at_a_time = threading.Lock()  # a graph has one place for its inputs
 
     @torch.inference_mode()
-    def start(self, inputs: Inputs) -> Callable[[], tuple[Tensor, ...]]:
-        """Queue one call; the function returned waits for its results, on the host.
+    def start(self, calls: Sequence[Inputs]) -> Callable[[], tuple[Tensor, ...]]:
+        """Queue calls one after the other; the function returned waits for the last one's results, on the host.
 
-        inputs  on the host, in pinned memory, or the copy would not run beside anything. They may be dropped at once.
+        calls  the inputs of each, on the host, in pinned memory, or the copy would not run beside anything. They may be
+               dropped at once. From the second on a call also gets, last, the first result of the one before.
         """
         with self._one_at_a_time:
-            with torch.cuda.stream(self._upload):
-                there = [None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in inputs]
             # After what the caller has queued, too: weights that it has just changed, for instance.
             self._compute.wait_stream(torch.cuda.current_stream(self._device))
-            results = self._next(self._upload, self._compute, there, lambda: self._graphs(*there))
+            results: tuple[Tensor, ...] = ()
+            for inputs in calls:
+                with torch.cuda.stream(self._upload):
+                    there = [
+                        None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in inputs
+                    ]
+                arguments = (*there, *results[:1])
+                results = self._next(self._upload, self._compute, there, partial(self._graphs, *arguments))
             here = self._next(
                 self._compute,
                 self._download,
@@ -52,6 +58,9 @@ class CudaPipeline:
             return tuple(result.clone() for result in here)  # pinned memory is scarce, and wanted for the next frame
 
         return finish
+
+    def _uploaded(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, non_blocking=True)
 
     @staticmethod
     def _next(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -51,8 +52,6 @@ class CheckedFrame:
     max_depth_m          None = unknown.
     protocol             one of PROTOCOLS.
     downsampling         one of KERNELS, None = unknown.
-    filling_m_hw         float32 metres, NaN = none: what to think of holes, from the frame at half its size
-                         (depthsr.wide_holes); or None.
     """
 
     rgb_HW3: np.ndarray
@@ -62,7 +61,6 @@ class CheckedFrame:
     max_depth_m: float | None
     protocol: str
     downsampling: str | None = None
-    filling_m_hw: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -71,8 +69,15 @@ class CheckedFrame:
     @property
     def kind(self) -> Hashable:
         """Frames of one kind fit into one batch."""
-        there = self.relative_HW is not None, self.filling_m_hw is not None
-        return self.rgb_HW3.shape, self.rgb_HW3.dtype, self.depth_m_hw.shape, there
+        return self.rgb_HW3.shape, self.rgb_HW3.dtype, self.depth_m_hw.shape, self.relative_HW is not None
+
+    @cached_property
+    def to_value_px_hw(self) -> np.ndarray:
+        """h×w float32: pixels of the measurement from each to the nearest that has a value."""
+        hole_hw = ~np.isfinite(self.depth_m_hw)
+        if not hole_hw.any():
+            return np.zeros(hole_hw.shape, np.float32)
+        return cv2.distanceTransform(hole_hw.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> CheckedFrame:
@@ -99,11 +104,6 @@ def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> Chec
         settings.protocol,
         settings.downsampling,
     )
-
-
-def distance_to_value_px(valid_hw: np.ndarray) -> np.ndarray:
-    """h×w float32: pixels from each to the nearest valid one; farther than the frame is wide where none is."""
-    return cv2.distanceTransform((~valid_hw).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def _check_positive(value: float | None, name: str, zero_allowed: bool = False) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
@@ -18,11 +17,11 @@ import numpy as np
 
 from depthsr.consistency import consistent_with
 from depthsr.frames import PROTOCOLS as PROTOCOLS
-from depthsr.frames import CheckedFrame, Settings, check_frame, distance_to_value_px
+from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
 from depthsr.runtime import choose_runtime
 from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, UserError
-from depthsr.wide_holes import fill_wide_holes
+from depthsr.wide_holes import Level, coarse_to_fine
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +38,8 @@ SUPPORT_SHARE = 1 / 40
 class Restorer(Protocol):
     """What Predictor drives, a frame at a time: checked arrays in, depth and expected error out.
 
-    takes_filling  whether it wants wide holes filled coarse to fine (depthsr.wide_holes); else filling_m_hw is None.
+    takes_filling  whether it wants wide holes filled coarse to fine (depthsr.wide_holes).
+    filling_m_hw   metres, NaN = none: what to take for the depth there, though it was not measured; None: nowhere.
     """
 
     @property
@@ -65,7 +65,8 @@ class BatchRestorer(Protocol):
     """What Predictor drives where frames can go together, or be computed while the host does something else.
 
     ahead   how many frames of a stream to start beyond the one that is waited for; 0: nothing would be gained.
-    start   begins with frames of one kind (CheckedFrame.kind) and returns what waits for their results, in order.
+    start   begins with frames of one kind, level by level (depthsr.wide_holes), and returns what waits for the results
+            of the last level, in order.
     """
 
     @property
@@ -77,7 +78,7 @@ class BatchRestorer(Protocol):
     @property
     def ahead(self) -> int: ...
 
-    def start(self, frames: Sequence[CheckedFrame]) -> Callable[[], Sequence[Restored]]: ...
+    def start(self, levels: Sequence[Level]) -> Callable[[], Sequence[Restored]]: ...
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,6 @@ class Predictor:
 
         On a CUDA GPU the next frame is uploaded and the last one downloaded while one is computed; for that one frame
         more is read than predictions have been given. Elsewhere a frame is read when the prediction before is taken.
-        A frame with wide holes is started when what fills them (depthsr.wide_holes) has been waited for.
 
         At the first that cannot be a frame the stream ends with a UserError that says which it was, after the
         predictions of all before it. So it does with whatever `frames` raises.
@@ -205,7 +205,7 @@ class Predictor:
         """Begins with frames of one kind; the function returned waits for the results."""
         finish = start(self.restorer, frames)
         # A GPU is computing the frames by now, so this costs no time of its own there.
-        near = [supported(np.isfinite(frame.depth_m_hw), frame.size) for frame in frames]
+        near = [supported(frame) for frame in frames]
 
         def predictions() -> list[Prediction]:
             return [self._prediction(*parts) for parts in zip(frames, near, finish(), strict=True)]
@@ -227,28 +227,27 @@ class Predictor:
 
 def start(restorer: Restorer | BatchRestorer, frames: Sequence[CheckedFrame]) -> Callable[[], Sequence[Restored]]:
     """Begins with frames of one kind, or does them; those with wide holes after what is to fill these."""
-
-    def at_once(frames: Sequence[CheckedFrame]) -> list[np.ndarray]:
-        return [depth_m_HW for depth_m_HW, _ in begin(frames)()]
-
-    begin = restorer.start if isinstance(restorer, BatchRestorer) else partial(one_by_one, restorer)
-    return begin(fill_wide_holes(frames, at_once) if restorer.takes_filling else frames)
+    levels = coarse_to_fine(frames) if restorer.takes_filling else [Level(frames)]
+    return restorer.start(levels) if isinstance(restorer, BatchRestorer) else one_by_one(restorer, levels)
 
 
-def one_by_one(restorer: Restorer, frames: Sequence[CheckedFrame]) -> Callable[[], list[Restored]]:
+def one_by_one(restorer: Restorer, levels: Sequence[Level]) -> Callable[[], list[Restored]]:
     """As BatchRestorer.start; the results are there when it returns."""
-    restored = [
-        restorer(
-            unit_rgb(frame.rgb_HW3),
-            frame.depth_m_hw,
-            frame.relative_HW,
-            frame.quantisation_step_m,
-            frame.max_depth_m,
-            frame.protocol,
-            frame.filling_m_hw,
-        )
-        for frame in frames
-    ]
+    restored: list[Restored] = []
+    for level in levels:
+        fillings_m = level.fillings_m([depth_m_HW for depth_m_HW, _ in restored])
+        restored = [
+            restorer(
+                unit_rgb(frame.rgb_HW3),
+                frame.depth_m_hw,
+                frame.relative_HW,
+                frame.quantisation_step_m,
+                frame.max_depth_m,
+                frame.protocol,
+                filling_m_hw,
+            )
+            for frame, filling_m_hw in zip(level.frames, fillings_m, strict=True)
+        ]
     return lambda: restored
 
 
@@ -280,11 +279,11 @@ def load(
     return Predictor(name_or_path, native.load_restorer(name_or_path, device, dtype))
 
 
-def supported(valid_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """H×W bool: whether a measured pixel of valid_hw is near enough (SUPPORT_PIXELS, SUPPORT_SHARE)."""
-    radius = max(SUPPORT_PIXELS, SUPPORT_SHARE * max(valid_hw.shape))
-    near = (distance_to_value_px(valid_hw) <= radius).astype(np.uint8)
-    return cv2.resize(near, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+def supported(frame: CheckedFrame) -> np.ndarray:
+    """H×W bool: whether a measured pixel is near enough (SUPPORT_PIXELS, SUPPORT_SHARE)."""
+    radius = max(SUPPORT_PIXELS, SUPPORT_SHARE * max(frame.depth_m_hw.shape))
+    near = (frame.to_value_px_hw <= radius).astype(np.uint8)
+    return cv2.resize(near, frame.size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
 
 
 def _floor_m(depth_m_hw: np.ndarray, quantisation_step_m: float) -> np.float32:

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from depthsr.checkpoint import load_model
 from depthsr.cuda_graphs import Function, Inputs
 from depthsr.cuda_pipeline import CudaPipeline
-from depthsr.frames import CheckedFrame
 from depthsr.models.network import DepthSR, to_channels_last
 from depthsr.models.relative import normalise_relative
 from depthsr.precision import Precision, choose_precision, resolve_device
+from depthsr.wide_holes import Level
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ def restore(
     quantisation_step_m_B: Tensor,
     max_depth_m_B: Tensor,
     relative_BHW: Tensor | None = None,
-    filling_m_Bhw: Tensor | None = None,
+    deep_Bhw: Tensor | None = None,
+    half_B: Tensor | None = None,
+    halves_m_K1HW: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Everything that is done to frames on the device: depth and expected error, both B×1×H×W float32 metres.
 
@@ -37,13 +40,19 @@ def restore(
     depth_m_Bhw             float32 metres, NaN or inf = no value.
     quantisation_step_m_B, max_depth_m_B   float32 metres, 0 = unknown.
     relative_BHW            float32, larger = nearer, any unit; None: the model makes its own, if it takes any.
-    filling_m_Bhw           float32 metres, NaN = none: what to think of holes; None: nothing anywhere.
+    deep_Bhw                bool, where wide holes are to be filled (depthsr.wide_holes); None: nowhere.
+    half_B                  int64, the number of each frame's half among those of halves_m_K1HW.
+    halves_m_K1HW           restored depth of frames at half the size: the first result of this function.
     """
     rgb_B3HW = rgb_BHW3.permute(0, 3, 1, 2)
     if rgb_B3HW.dtype == torch.uint8:
         # By a tensor: division by a number is a product with its rounded inverse on CUDA, and not what check_rgb gives.
         rgb_B3HW = rgb_B3HW.float() / torch.full((), 255.0, dtype=torch.float32, device=rgb_B3HW.device)
     depth_m_B1hw = depth_m_Bhw[:, None]
+    filling_m_B1hw = None
+    if deep_Bhw is not None and half_B is not None and halves_m_K1HW is not None:
+        nearest_m_K1hw = F.interpolate(halves_m_K1HW, depth_m_Bhw.shape[1:], mode="nearest-exact")
+        filling_m_B1hw = torch.where(deep_Bhw[:, None], nearest_m_K1hw[half_B], torch.nan)
     return model.infer(
         rgb_B3HW,
         depth_m_B1hw,
@@ -52,7 +61,7 @@ def restore(
         relative_B1HW=None if relative_BHW is None else normalise_relative(relative_BHW[:, None]),
         quantisation_step_m=quantisation_step_m_B,
         max_depth_m=max_depth_m_B,
-        filling_m_B1hw=None if filling_m_Bhw is None else filling_m_Bhw[:, None],
+        filling_m_B1hw=filling_m_B1hw,
     )
 
 
@@ -67,7 +76,7 @@ class NetworkRestorer:
         self.model, self.device, self.precision = model, device, precision
         compute = partial(restore, model)
         on_cuda = device.type == "cuda"
-        self._start: Callable[[Inputs], Function] = (
+        self._start: Callable[[Sequence[Inputs]], Function] = (
             CudaPipeline(compute, device).start if on_cuda else partial(_at_once, compute, device)
         )
         self.ahead = 1 if on_cuda else 0
@@ -78,20 +87,12 @@ class NetworkRestorer:
     def takes_relative(self) -> bool:
         return self.model.config.takes_relative
 
-    def start(self, frames: Sequence[CheckedFrame]) -> Callable[[], list[tuple[np.ndarray, np.ndarray]]]:
-        has_relative = frames[0].relative_HW is not None
+    def start(self, levels: Sequence[Level]) -> Callable[[], list[tuple[np.ndarray, np.ndarray]]]:
+        has_relative = levels[-1].frames[0].relative_HW is not None
         if self.takes_relative and not has_relative and self.model.depth_anything is None:
             # Not when the model is loaded: who brings relative depth needs neither the hub nor the network's memory.
             self.model.fetch_depth_anything()
-        inputs = [
-            self._stack([frame.rgb_HW3 for frame in frames]),
-            self._stack([frame.depth_m_hw for frame in frames]),
-            self._stack([np.float32(frame.quantisation_step_m) for frame in frames]),
-            self._stack([np.float32(frame.max_depth_m or 0.0) for frame in frames]),
-            self._stack([frame.relative_HW for frame in frames]) if has_relative else None,
-            self._stack([frame.filling_m_hw for frame in frames]) if frames[0].filling_m_hw is not None else None,
-        ]
-        finish = self._start(inputs)
+        finish = self._start([self._inputs(level) for level in levels])
 
         def restored() -> list[tuple[np.ndarray, np.ndarray]]:
             depth_m_BHW, error_m_BHW = (result[:, 0].numpy() for result in finish())
@@ -99,17 +100,33 @@ class NetworkRestorer:
 
         return restored
 
+    def _inputs(self, level: Level) -> Inputs:
+        """What `restore` takes beside the model and the halves' results."""
+        frames = level.frames
+        return [
+            self._stack([frame.rgb_HW3 for frame in frames]),
+            self._stack([frame.depth_m_hw for frame in frames]),
+            self._stack([np.float32(frame.quantisation_step_m) for frame in frames]),
+            self._stack([np.float32(frame.max_depth_m or 0.0) for frame in frames]),
+            None if frames[0].relative_HW is None else self._stack([frame.relative_HW for frame in frames]),
+            self._stack(level.deep_hw) if level.deep_hw else None,
+            self._stack([np.int64(half) for half in level.half]) if level.half else None,
+        ]
+
     def _stack(self, arrays: Sequence[Any]) -> Tensor:
-        """One tensor of uint8 or float32 arrays of one shape, on the host, where CUDA can copy it from."""
-        dtype = torch.uint8 if arrays[0].dtype == np.uint8 else torch.float32
-        stacked = torch.empty((len(arrays), *arrays[0].shape), dtype=dtype, pin_memory=self.device.type == "cuda")
+        """One tensor of arrays of one shape and type, on the host, where CUDA can copy it from."""
+        shape, dtype = (len(arrays), *arrays[0].shape), torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype
+        stacked = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
         np.stack(arrays, out=stacked.numpy())
         return stacked
 
 
-def _at_once(compute: Function, device: torch.device, inputs: Inputs) -> Function:
+def _at_once(compute: Function, device: torch.device, calls: Sequence[Inputs]) -> Function:
     """As CudaPipeline.start; the results are there when it returns."""
-    results = compute(*(None if tensor is None else tensor.to(device) for tensor in inputs))
+    results: tuple[Tensor, ...] = ()
+    for inputs in calls:
+        there = [None if tensor is None else tensor.to(device) for tensor in inputs]
+        results = compute(*there, *results[:1])
     here = tuple(result.cpu() for result in results)
     return lambda: here
 

@@ -40,7 +40,7 @@ from depthsr.precision import choose_precision, resolve_device
 from depthsr.schedule import make_optimizer, rate_factor, train_only, with_steps
 from depthsr.torch_runtime import NetworkRestorer
 from depthsr.types import UserError
-from depthsr.wide_holes import fill_wide_holes
+from depthsr.wide_holes import coarse_to_fine
 
 log = logging.getLogger(__name__)
 
@@ -184,8 +184,10 @@ def with_filling(restorer: NetworkRestorer, sample: Sample) -> Sample:
         degraded.max_depth_m,
         protocol="metric",
     )
-    (filled,) = fill_wide_holes([frame], lambda frames: [depth_m_HW for depth_m_HW, _ in restorer.start(frames)()])
-    return dataclasses.replace(sample, filling_m_hw=filled.filling_m_hw)
+    *halves, whole = coarse_to_fine([frame])
+    halves_m = [depth_m_HW for depth_m_HW, _ in restorer.start(halves)()] if halves else []
+    (filling_m_hw,) = whole.fillings_m(halves_m)
+    return dataclasses.replace(sample, filling_m_hw=filling_m_hw)
 
 
 def data_parallel(model: nn.Module) -> nn.parallel.DistributedDataParallel:

@@ -8,13 +8,13 @@ to be no measurement, and is made sharp there. A frame without wide holes costs 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from depthsr.frames import CheckedFrame, distance_to_value_px
+from depthsr.frames import CheckedFrame
 
 #: A pixel of the measurement is deep in a hole when the next value is farther than so many of its pixels.
 DEEP_PX = 6.0
@@ -24,31 +24,46 @@ LEAST_SIDE_PX = 48
 LEAST_LOW_SIDE_PX = 8
 
 
-def fill_wide_holes(
-    frames: Sequence[CheckedFrame], restore: Callable[[Sequence[CheckedFrame]], Sequence[np.ndarray]]
-) -> Sequence[CheckedFrame]:
-    """The frames, of one kind, with fillings where there are wide holes; of one kind again.
+@dataclass(frozen=True, eq=False)
+class Level:
+    """Frames of one kind, and what is to fill the wide holes of each: the result of its half, a frame of the level
+    before.
 
-    restore  gives the restored depths, H×W metres, of frames of one kind (CheckedFrame.kind).
+    deep_hw  of each frame, h×w bool: where it is to be filled; () in the first level, which is restored as it is.
+    half     of each frame, the number of its half in the level before; 0 where nothing is to be filled.
     """
-    deep = [deep_in_holes(np.isfinite(frame.depth_m_hw)) for frame in frames]
-    wide = [number for number, frame in enumerate(frames) if deep[number].any() and _can_be_halved(frame)]
-    if not wide:
-        return frames
-    nothing_m_hw = np.full_like(frames[0].depth_m_hw, np.nan)
-    filled = [replace(frame, filling_m_hw=nothing_m_hw) for frame in frames]
-    halves = fill_wide_holes([halved(frames[number]) for number in wide], restore)
-    for number, depth_m_HW in zip(wide, restore(halves), strict=True):
-        depth_m_hw = cv2.resize(depth_m_HW, nothing_m_hw.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        filled[number] = replace(frames[number], filling_m_hw=np.where(deep[number], depth_m_hw, nothing_m_hw))
-    return filled
+
+    frames: Sequence[CheckedFrame]
+    deep_hw: Sequence[np.ndarray] = ()
+    half: Sequence[int] = ()
+
+    def fillings_m(self, halves_m: Sequence[np.ndarray]) -> Sequence[np.ndarray | None]:
+        """Of each frame, h×w metres, NaN where nothing is to be filled; None in the first level.
+
+        halves_m  the restored depths of the level before, H×W metres.
+        """
+        if not self.deep_hw:
+            return [None] * len(self.frames)
+        return [_filling_m(halves_m[half], deep_hw) for half, deep_hw in zip(self.half, self.deep_hw, strict=True)]
 
 
-def deep_in_holes(valid_hw: np.ndarray) -> np.ndarray:
-    """h×w bool: farther than DEEP_PX from every valid pixel."""
-    if valid_hw.all():
-        return np.zeros_like(valid_hw)
-    return distance_to_value_px(valid_hw) > DEEP_PX
+def coarse_to_fine(frames: Sequence[CheckedFrame]) -> list[Level]:
+    """The levels in which frames of one kind are restored, these being the last. All of it is known beforehand, so that
+    a device can go from level to level without the host."""
+    levels: list[Level] = []
+    while True:
+        deep_hw = [deep_in_holes(frame) for frame in frames]
+        wide = [number for number, frame in enumerate(frames) if deep_hw[number].any() and _can_be_halved(frame)]
+        if not wide:
+            return [*levels, Level(frames)][::-1]
+        half = [wide.index(number) if number in wide else 0 for number in range(len(frames))]
+        levels.append(Level(frames, deep_hw, half))
+        frames = [halved(frames[number]) for number in wide]
+
+
+def deep_in_holes(frame: CheckedFrame) -> np.ndarray:
+    """h×w bool: farther than DEEP_PX from every value of the measurement."""
+    return frame.to_value_px_hw > DEEP_PX
 
 
 def halved(frame: CheckedFrame) -> CheckedFrame:
@@ -75,3 +90,8 @@ def _halved_measurement(depth_m_hw: np.ndarray) -> np.ndarray:
 
 def _can_be_halved(frame: CheckedFrame) -> bool:
     return min(frame.size) >= 2 * LEAST_SIDE_PX and min(frame.depth_m_hw.shape) >= 2 * LEAST_LOW_SIDE_PX
+
+
+def _filling_m(half_m_HW: np.ndarray, deep_hw: np.ndarray) -> np.ndarray:
+    nearest_m_hw = cv2.resize(half_m_HW, deep_hw.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.where(deep_hw, nearest_m_hw, np.float32("nan"))

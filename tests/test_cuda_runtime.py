@@ -205,9 +205,9 @@ def test_uploads_and_downloads_run_beside_the_computation():
 
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     frames = [torch.rand(2**20).pin_memory() for _ in range(8)]
-    [pipeline.start([one])() for one in frames[:2]]
+    [pipeline.start([[one]])() for one in frames[:2]]
     overlapping = torch.cuda.Event()
-    finishes = [pipeline.start([one]) for one in frames]
+    finishes = [pipeline.start([[one]]) for one in frames]
     overlapping.record(pipeline._upload)
     overlapping.synchronize()
     assert not pipeline._compute.query(), "the last upload ended before the first computations did"
@@ -223,7 +223,7 @@ def test_where_a_graph_cannot_be_captured_frames_are_computed_all_the_same(caplo
     x = torch.arange(5.0).pin_memory()
     with caplog.at_level(logging.WARNING, logger="depthsr"):
         for _ in range(4):
-            assert torch.equal(pipeline.start([x])()[0], x * 10)
+            assert torch.equal(pipeline.start([[x]])()[0], x * 10)
     assert len(caplog.records) == 1
     assert "CUDA graphs are not used" in caplog.records[0].message
 

@@ -11,6 +11,7 @@ import torch
 
 from depthsr import precision
 from depthsr.config import EDGE
+from depthsr.frames import CheckedFrame
 from depthsr.infer import BaselineRestorer, Predictor, load, supported
 from depthsr.models.baselines import BASELINES
 from depthsr.models.network import DepthSR
@@ -123,19 +124,26 @@ def test_ais_hands_the_network_its_step_and_range():
     assert seen == {"step": 0.5, "largest": None}
 
 
+def frame_with(valid: np.ndarray, size: tuple[int, int]) -> CheckedFrame:
+    """Random depths where valid."""
+    random = np.random.default_rng(1)
+    depth_m = np.where(valid, random.uniform(1, 3, valid.shape), np.nan).astype(np.float32)
+    return CheckedFrame(random.integers(0, 256, (*size, 3), np.uint8), depth_m, None, 0.0, None, "metric")
+
+
 def test_support_ends_a_fixed_distance_from_the_measurement():
     """Dense 80×80 map: 1/40 of the side is 2 pixels. Sparse 8×8 map: 1.5 pixels, so the next pixel and the diagonal."""
     valid = np.zeros((80, 80), bool)
     valid[:, :10] = True
-    dense = supported(valid, (80, 80))
+    dense = supported(frame_with(valid, (80, 80)))
     np.testing.assert_array_equal(dense, np.arange(80)[None].repeat(80, 0) < 12)
     one = np.zeros((8, 8), bool)
     one[3, 4] = True
     expected = np.zeros((8, 8), bool)
     expected[2:5, 3:6] = True
-    np.testing.assert_array_equal(supported(one, (16, 16)), np.kron(expected, np.ones((2, 2), bool)))
-    assert not supported(np.zeros((5, 5), bool), (9, 9)).any()
-    assert supported(np.ones((5, 5), bool), (9, 9)).all()
+    np.testing.assert_array_equal(supported(frame_with(one, (16, 16))), np.kron(expected, np.ones((2, 2), bool)))
+    assert not supported(frame_with(np.zeros((5, 5), bool), (9, 9))).any()
+    assert supported(frame_with(np.ones((5, 5), bool), (9, 9))).all()
 
 
 def test_a_result_that_is_not_finite_is_our_fault_and_said_so():

@@ -44,7 +44,9 @@ class Late:
         self.ahead = ahead
         self.events: list[tuple[str, list[float]]] = []
 
-    def start(self, frames):
+    def start(self, levels):
+        (level,) = levels
+        frames = level.frames
         numbers = [float(frame.depth_m_hw[-1, -1]) for frame in frames]
         self.events.append(("start", numbers))
 
@@ -168,9 +170,9 @@ def test_a_result_that_is_not_finite_ends_the_stream_at_its_frame():
     """The next one has been started by then; it must not come in the place of the bad one."""
 
     class Breaks(Late):
-        def start(self, frames):
-            finish = super().start(frames)
-            broken = frames[0].depth_m_hw[0, 0] == 2
+        def start(self, levels):
+            finish = super().start(levels)
+            broken = levels[-1].frames[0].depth_m_hw[0, 0] == 2
             return lambda: [(depth_m * (np.nan if broken else 1), None) for depth_m, _ in finish()]
 
     stream = Predictor("breaks", Breaks(1)).stream(numbered(4))

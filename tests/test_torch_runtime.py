@@ -281,10 +281,10 @@ def test_copies_and_computation_wait_for_each_other_and_hold_their_memory(stream
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     frames = [torch.rand(size) for size in (2, 3, 4)]  # sizes that come once: no graphs
     streams.clear()
-    finishes = [pipeline.start([frame, None]) for frame in frames]
+    finishes = [pipeline.start([[frame, None]]) for frame in frames]
     queued = [
-        ("upload", "copy to cuda"),
         ("compute", "after caller"),
+        ("upload", "copy to cuda"),
         ("compute", "after upload"),
         ("compute", "holds"),
         ("compute", "compute"),
@@ -301,6 +301,25 @@ def test_copies_and_computation_wait_for_each_other_and_hold_their_memory(stream
         assert torch.equal(doubled, 2 * frame)
         assert torch.equal(tripled, 3 * frame)
     assert streams[len(queued) * 3 :] == [("download", "waited for")] * 3
+
+
+def test_a_call_takes_the_first_result_of_the_one_before_where_it_lies(streams):
+    """Nothing is downloaded between them, and the host waits for nothing."""
+
+    def compute(a, before=None):
+        Stream.current.note("compute")
+        return (2 * a if before is None else a + before.sum()), -a
+
+    pipeline = CudaPipeline(compute, torch.device("cuda"))
+    coarse, middle, fine = (torch.rand(size) for size in (2, 3, 4))
+    streams.clear()
+    finish = pipeline.start([[coarse], [middle], [fine]])
+    call = [("upload", "copy to cuda"), ("compute", "after upload"), ("compute", "holds"), ("compute", "compute")]
+    assert streams[:-6] == [("compute", "after caller"), *call * 3]
+    assert [who for who, _ in streams[-6:]] == ["download"] * 6
+    first, second = finish()
+    torch.testing.assert_close(first, fine + (middle + 2 * coarse.sum()).sum())
+    assert torch.equal(second, -fine)
 
 
 def test_a_graph_computes_what_lies_in_its_inputs_and_its_results_are_copied_out(streams):
@@ -325,7 +344,7 @@ def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
 
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     frames = [torch.rand(3) for _ in range(4)]
-    for finish, frame in zip([pipeline.start([frame]) for frame in frames], frames, strict=True):
+    for finish, frame in zip([pipeline.start([[frame]]) for frame in frames], frames, strict=True):
         assert torch.equal(finish()[0], 2 * frame)
     assert [entry for entry in streams if entry[1] in ("capture", "replay")] == [
         ("compute", "capture"), *[("compute", "replay")] * 3,

@@ -57,13 +57,14 @@ def test_samples_are_filled_by_the_average_as_a_predictor_fills_them(
     )
     degraded = before.degraded
     known = {"quantisation_step_m": degraded.quantisation_step_m, "max_depth_m": degraded.max_depth_m}
-    half = halved(check_frame(before.rgb_HW3, degraded.depth_m, None, Settings(**known)))
+    frame = check_frame(before.rgb_HW3, degraded.depth_m, None, Settings(**known))
+    half = halved(frame)
     half_m = predictor(half.rgb_HW3, half.depth_m_hw, **known).depth_m
     deep = np.isfinite(after.filling_m_hw)
     size = degraded.depth_m.shape
     expected_m = cv2.resize(half_m, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     np.testing.assert_allclose(after.filling_m_hw[deep], expected_m[deep], rtol=1e-3)
-    np.testing.assert_array_equal(deep, deep_in_holes(np.isfinite(degraded.depth_m)))
+    np.testing.assert_array_equal(deep, deep_in_holes(frame))
     # The average moves from step to step, and is what is saved at the end.
     weights = [one.unet.depth_stem.weight for one in (filled[0][0], model, checkpoint.load_model(folder))]
     assert not torch.equal(weights[0], weights[1])

@@ -11,9 +11,10 @@ import torch
 from depthsr.frames import Settings, check_frame
 from depthsr.infer import Predictor, load
 from depthsr.models.baselines import BASELINES
+from depthsr.models.relative import normalise_relative
 from depthsr.precision import Precision
 from depthsr.torch_runtime import NetworkRestorer
-from depthsr.wide_holes import DEEP_PX, deep_in_holes, fill_wide_holes, halved
+from depthsr.wide_holes import DEEP_PX, Level, coarse_to_fine, deep_in_holes, halved
 
 RANDOM = np.random.default_rng(7)
 
@@ -32,22 +33,15 @@ def plane_m(size: tuple[int, int]) -> np.ndarray:
     return (2 + rows[:, None] + 3 * columns).astype(np.float32)
 
 
-def see_planes(seen: list):
-    def restore(frames):
-        seen.append([one.size for one in frames])
-        return [plane_m(one.size) for one in frames]
-
-    return restore
-
-
 @pytest.mark.parametrize("size", [(1, 40), (33, 1), (31, 47)])
 def test_deep_is_farther_than_so_many_pixels_from_every_measurement(size):
     valid = RANDOM.random(size) < 0.01
     valid[0, 0] = True
     pixels = np.stack(np.mgrid[: size[0], : size[1]], -1).reshape(-1, 1, 2)
     distances = np.linalg.norm(pixels - pixels[valid.ravel()].reshape(1, -1, 2), axis=-1).min(1)
-    np.testing.assert_array_equal(deep_in_holes(valid).ravel(), distances > DEEP_PX)
-    assert not deep_in_holes(np.ones(size, bool)).any()
+    one = frame(size, size, hole=~valid)
+    np.testing.assert_array_equal(deep_in_holes(one).ravel(), distances > DEEP_PX)
+    assert not deep_in_holes(frame(size, size, hole=np.zeros(size, bool))).any()
 
 
 @pytest.mark.parametrize("low", [(8, 10), (7, 9), (1, 5), (6, 1)])
@@ -78,40 +72,47 @@ def test_half_a_picture_has_the_means(dtype):
 @pytest.mark.parametrize(("size", "low"), [((96, 128), (96, 128)), ((97, 131), (97, 131)), ((384, 512), (96, 128))])
 def test_the_deep_of_a_hole_is_filled_by_what_half_the_frame_gives(size, low):
     one = frame(size, low)
-    (filled,) = fill_wide_holes([one], see_planes([]))
-    deep = deep_in_holes(np.isfinite(one.depth_m_hw))
+    *halves, whole = coarse_to_fine([one])
+    assert whole.frames[0] is one
+    (filling_m,) = whole.fillings_m([plane_m(half.size) for half in halves[-1].frames])
+    deep = deep_in_holes(one)
     assert deep.any()
-    np.testing.assert_array_equal(np.isfinite(filled.filling_m_hw), deep)
+    np.testing.assert_array_equal(np.isfinite(filling_m), deep)
     # The nearest pixel of half the frame is at most half of its pixels off.
     off_m = 0.5 / (size[0] // 2) + 3 * 0.5 / (size[1] // 2)
-    assert np.abs(filled.filling_m_hw - plane_m(low))[deep].max() < 1.05 * off_m
-    for field in dataclasses.fields(one):
-        if field.name != "filling_m_hw":
-            assert getattr(filled, field.name) is getattr(one, field.name), field.name
+    assert np.abs(filling_m - plane_m(low))[deep].max() < 1.05 * off_m
+
+
+def sizes(levels: list[Level]) -> list[list[tuple[int, int]]]:
+    return [[one.size for one in level.frames] for level in levels]
 
 
 def test_frames_are_halved_until_no_hole_is_wide_or_nothing_is_left():
-    seen: list = []
-    fill_wide_holes([frame((384, 512), (384, 512), (slice(100, 140), slice(100, 500)))], see_planes(seen))
-    assert seen == [[(96, 128)], [(192, 256)]]  # 20 pixels from the rim; at a quarter 5, and nothing to fill
-    seen.clear()
-    fill_wide_holes([frame((384, 512), (384, 512), (slice(2, None), slice(0, None)))], see_planes(seen))
-    assert seen == [[(48, 64)], [(96, 128)], [(192, 256)]]
-    seen.clear()
-    fill_wide_holes([frame((192, 512), (12, 32), (slice(1, None), slice(0, None)))], see_planes(seen))
-    assert seen == []  # of 6 rows there is nothing to be learnt
-    fill_wide_holes([frame(hole=(slice(20, 30), slice(0, 128))), frame(hole=(0, 0))], see_planes(seen))
-    assert seen == []
+    long = frame((384, 512), (384, 512), (slice(100, 140), slice(100, 500)))
+    # 20 pixels from the rim; at a quarter 5, and nothing to fill
+    assert sizes(coarse_to_fine([long])) == [[(96, 128)], [(192, 256)], [(384, 512)]]
+    endless = frame((384, 512), (384, 512), (slice(2, None), slice(0, None)))
+    assert sizes(coarse_to_fine([endless])) == [[(48, 64)], [(96, 128)], [(192, 256)], [(384, 512)]]
+    low = frame((192, 512), (12, 32), (slice(1, None), slice(0, None)))
+    assert sizes(coarse_to_fine([low])) == [[(192, 512)]]  # of 6 rows there is nothing to be learnt
+    narrow = [frame(hole=(slice(20, 30), slice(0, 128))), frame(hole=(0, 0))]
+    (level,) = coarse_to_fine(narrow)
+    assert level.frames == narrow
+    assert level.fillings_m([]) == [None, None]
 
 
-def test_frames_of_a_kind_stay_of_a_kind():
-    wide, narrow = frame(), frame(hole=(slice(20, 30), slice(0, 128)))
-    seen: list = []
-    filled = fill_wide_holes([narrow, wide, narrow], see_planes(seen))
-    assert len({one.kind for one in filled}) == 1
-    assert seen == [[(48, 64)]]
-    assert [bool(np.isfinite(one.filling_m_hw).any()) for one in filled] == [False, True, False]
-    assert wide.kind != filled[1].kind
+def test_each_frame_is_filled_from_its_own_half():
+    narrow, wide, wider = frame(hole=(slice(20, 30), slice(0, 128))), frame(), frame(hole=(slice(2, 90), slice(9, 99)))
+    halves, whole = coarse_to_fine([narrow, wide, narrow, wider])
+    assert sizes([halves, whole]) == [[(48, 64)] * 2, [(96, 128)] * 4]
+    assert len({one.kind for one in halves.frames}) == 1
+    for half, one in zip(halves.frames, (wide, wider), strict=True):
+        np.testing.assert_array_equal(half.depth_m_hw, halved(one).depth_m_hw)
+    fillings_m = whole.fillings_m([np.full((48, 64), depth_m, np.float32) for depth_m in (4.0, 5.0)])
+    for filling_m, expected_m, one in zip(fillings_m, (None, 4, None, 5), whole.frames, strict=True):
+        deep = deep_in_holes(one) if expected_m else np.zeros(one.depth_m_hw.shape, bool)
+        np.testing.assert_array_equal(np.isfinite(filling_m), deep)
+        assert (filling_m[deep] == expected_m).all()
 
 
 @pytest.fixture(params=["edge", "base", "native"])
@@ -130,8 +131,9 @@ def test_a_predictor_restores_the_filled_frame(predictor):
     half = halved(one)
     arguments = (half.rgb_HW3, half.depth_m_hw, *([] if half.relative_HW is None else [half.relative_HW]))
     (half_m,) = (result.depth_m for result in predictor.batch([arguments]))
-    (filled,) = fill_wide_holes([one], lambda halves: [half_m])
-    plain_m, by_hand_m = (_restored_m(predictor, each) for each in (one, filled))
+    whole = coarse_to_fine([one])[-1]
+    (filling_m,) = whole.fillings_m([half_m])
+    plain_m, by_hand_m = (_restored_m(predictor, one, each) for each in (None, filling_m))
     depth_m = predictor.batch([given])[0].depth_m
     np.testing.assert_allclose(depth_m, np.maximum(by_hand_m, depth_m.min()), rtol=1e-4, atol=1e-4)
     assert np.abs(depth_m - plain_m).max() > 1e-3
@@ -141,12 +143,22 @@ def test_a_predictor_restores_the_filled_frame(predictor):
     np.testing.assert_allclose(next(iter(predictor.stream([given]))).depth_m, depth_m, rtol=1e-4, atol=1e-4)
 
 
-def _restored_m(predictor: Predictor, one) -> np.ndarray:
+def _restored_m(predictor: Predictor, one, filling_m) -> np.ndarray:
+    """What its network gives with a filling, that of a model in PyTorch asked for directly."""
     restorer = predictor.restorer
-    if isinstance(restorer, NetworkRestorer):
-        return restorer.start([one])()[0][0]
-    rgb = one.rgb_HW3.astype(np.float32) / 255
-    return restorer(rgb, one.depth_m_hw, None, 0.0, None, "metric", one.filling_m_hw)[0]
+    if not isinstance(restorer, NetworkRestorer):
+        rgb = one.rgb_HW3.astype(np.float32) / 255
+        return restorer(rgb, one.depth_m_hw, None, 0.0, None, "metric", filling_m)[0]
+    depth_m = torch.from_numpy(one.depth_m_hw)[None, None]
+    relative = None if one.relative_HW is None else normalise_relative(torch.from_numpy(one.relative_HW)[None, None])
+    depth_m, _ = restorer.model.infer(
+        (torch.from_numpy(one.rgb_HW3).float() / 255).permute(2, 0, 1)[None],
+        depth_m,
+        depth_m.isfinite(),
+        relative_B1HW=relative,
+        filling_m_B1hw=None if filling_m is None else torch.from_numpy(filling_m)[None, None],
+    )
+    return depth_m[0, 0].numpy()
 
 
 def test_native_and_torch_fill_alike(native_module):

@@ -40,12 +40,13 @@ FLOORS: dict[str, tuple[float, float, float, float]] = {
     "adain_fusion": (5, 13, 10, 24),  # without its matrices; content and style are read for their statistics too
     "sobel_l1_loss": (2, 3, 30, 60),
     "joint_bilateral_upsample": (4 + 5 / 64, math.nan, 49 * 17, math.nan),  # of its result
+    "mix_candidates": (2 * 12 + 5, math.nan, 12 * 6 + 10, math.nan),  # of its result
 }
 #: A block in two passes forward (see roofline.py); of the backward pass no floor is claimed.
 BLOCK_PASSES = 5
 
 #: Ops on depth maps, of one channel and in float32, and how many maps they are timed on.
-OF_DEPTH = {"sobel_l1_loss": 8, "joint_bilateral_upsample": 1}
+OF_DEPTH = {"sobel_l1_loss": 8, "joint_bilateral_upsample": 1, "mix_candidates": 1}
 SHAPES = [(1, 16, 480, 640), (1, 64, 480, 640), (1, 16, 1080, 1920)]
 CASES = [
     *((op, shape, torch.float16) for op in FLOORS if op not in OF_DEPTH for shape in SHAPES),
@@ -54,8 +55,8 @@ CASES = [
     ("naf_block", (1, 16, 1080, 1920), torch.float16),
 ]
 DIRECTIONS = [FORWARD, WITH_GRADIENT]
-#: It prepares a network's input, of which nobody asks a gradient.
-FORWARD_ONLY = ("joint_bilateral_upsample",)
+#: Their kernels have no gradient: the one prepares a network's input, the other is what training leaves to torch.
+FORWARD_ONLY = ("joint_bilateral_upsample", "mix_candidates")
 #: In the order in which they are measured: torch.compile needs minutes, and a run that is cut short keeps its rows.
 IMPLEMENTATIONS = ["cuda", "triton", "eager", "compile"]
 #: Single passes over memory are held against a copy's bandwidth; these against torch.compile too.
@@ -118,6 +119,11 @@ def arguments_of(
             low = (batch, 1, height // 8, width // 8)
             coarse = [torch.rand(*sizes, device=device, dtype=dtype) for sizes in (low, low, (batch, 3, *low[2:]))]
             return [coarse[0], coarse[1] + 0.1, guide, coarse[2]], 4
+        case "mix_candidates":
+            half = (height // 2, width // 2)
+            halves = [torch.randn(batch, count, *half, device=device, dtype=dtype) for count in (48, 4, 4)]
+            full = [torch.rand(batch, count, height, width, device=device, dtype=dtype) for count in (12, 1)]
+            return [*(tensor.contiguous(memory_format=torch.channels_last) for tensor in halves), *full], 5
         case _:
             raise ValueError(f"no arguments are known for {op}")
 

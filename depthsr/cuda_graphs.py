@@ -1,5 +1,5 @@
 """CUDA graphs of a function of tensors: one for each combination of input sizes, recorded once and replayed with one
-launch. A frame of `edge` is about 250 launches by the Triton kernels, and several times as many by the reference ops.
+launch. A frame of `edge` is about 230 launches by the Triton kernels, and several times as many by the reference ops.
 
 No GPU has run this so far: which graph is kept and when one is captured is tested on the CPU, with a capture of its
 own; tests/test_cuda_runtime.py is for the first GPU.

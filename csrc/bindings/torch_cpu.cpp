@@ -233,6 +233,48 @@ Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& confidence_an
   return torch::stable::to(out, x_any.scalar_type());
 }
 
+// --- mix_candidates -----------------------------------------------------------------------------------------------
+
+std::tuple<Tensor, Tensor> mix_candidates(const Tensor& logits_any, const Tensor& correction_any,
+                                          const Tensor& error_any, const Tensor& candidates_any,
+                                          const Tensor& ambiguity_any) {
+  const std::int64_t count = candidates_any.dim() == 4 ? candidates_any.size(1) : 0;
+  for (const auto& [tensor, name, channels] : {std::tuple(&logits_any, "logits", 4 * count),
+                                               {&correction_any, "correction", 4},
+                                               {&error_any, "error", 4},
+                                               {&candidates_any, "candidates", count},
+                                               {&ambiguity_any, "ambiguity", 1}}) {
+    check_image(*tensor, name);
+    const bool at_half = channels % 4 == 0 && tensor != &candidates_any;
+    const Tensor& alike = at_half ? logits_any : candidates_any;
+    STD_TORCH_CHECK(tensor->size(0) == candidates_any.size(0) && tensor->size(1) == channels, "depthsr: ", name,
+                    " must have ", channels, " channels and the candidates' batch");
+    STD_TORCH_CHECK(tensor->size(2) == alike.size(2) && tensor->size(3) == alike.size(3), "depthsr: ", name,
+                    " must have the height and width of the ", at_half ? "logits" : "candidates");
+    with_storage_type(tensor->scalar_type(), [](auto) {});
+  }
+  const depthsr::Mixture shape{candidates_any.size(0), count,           candidates_any.size(2), candidates_any.size(3),
+                               logits_any.size(2),     logits_any.size(3)};
+  STD_TORCH_CHECK(count > 0 && 2 * shape.half_height >= shape.height && 2 * shape.half_width >= shape.width,
+                  "depthsr: the logits must have half the candidates' height and width");
+  const auto in_float = [](const Tensor& tensor, MemoryFormat layout) {
+    return dense(torch::stable::to(tensor, ScalarType::Float), layout);
+  };
+  const Tensor logits = in_float(logits_any, MemoryFormat::ChannelsLast);
+  const Tensor correction = in_float(correction_any, MemoryFormat::ChannelsLast);
+  const Tensor error = in_float(error_any, MemoryFormat::ChannelsLast);
+  const Tensor candidates = in_float(candidates_any, MemoryFormat::Contiguous);
+  const Tensor ambiguity = in_float(ambiguity_any, MemoryFormat::Contiguous);
+  const std::array<std::int64_t, 4> sizes{shape.batch, 1, shape.height, shape.width};
+  Tensor depth = empty(sizes, candidates, MemoryFormat::Contiguous);
+  Tensor expected = empty(sizes, candidates, MemoryFormat::Contiguous);
+  depthsr::mix_candidates(data<float>(logits), data<float>(correction), data<float>(error), data<float>(candidates),
+                          data<float>(ambiguity), shape, mutable_data<float>(depth), mutable_data<float>(expected),
+                          on_torch_threads);
+  return {torch::stable::to(depth, candidates_any.scalar_type()),
+          torch::stable::to(expected, candidates_any.scalar_type())};
+}
+
 // --- naf_block ----------------------------------------------------------------------------------------------------
 
 constexpr std::size_t NAF_BLOCK_WEIGHTS = sizeof(depthsr::NafBlockWeights) / sizeof(float*);
@@ -342,6 +384,7 @@ STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
   library.impl("fill_holes", TORCH_BOX(&fill_holes));
   library.impl("surrounding_measurements", TORCH_BOX(&surrounding_measurements));
   library.impl("joint_bilateral_upsample", TORCH_BOX(&joint_bilateral_upsample));
+  library.impl("mix_candidates", TORCH_BOX(&mix_candidates));
 }
 
 // Importing the module loads the library above; it has no Python functions of its own.

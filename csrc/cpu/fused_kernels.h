@@ -2,6 +2,7 @@
 #pragma once
 
 #include "joint_bilateral_row.h"
+#include "mix_candidates.h"
 #include "naf_block.h"
 #include "naf_block_backward.h"
 #include "unet.h"
@@ -17,6 +18,7 @@ constexpr FusedKernels table(const char* name) {
       .naf_block_backward = naf_block_backward<float>,
       .naf_block_backward_bf16 = naf_block_backward<BFloat16>,
       .joint_bilateral_row = joint_bilateral_row,
+      .mix_candidate_rows = mix_candidate_rows,
       .pack_unet = pack_unet<float>,
       .pack_unet_bf16 = pack_unet<BFloat16>,
       .unet = unet<float>,

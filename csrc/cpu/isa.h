@@ -28,6 +28,16 @@ struct JointBilateralRow {
   float* out;  // `width` values
 };
 
+// One row of mix_candidates' result, or two that lie below one another, which share a row of the network's maps.
+struct CandidateRows {
+  std::int64_t count, rows, width;             // of candidates; 1 or 2; pixels a row
+  const float *logits, *correction, *error;    // pixels of half the resolution: 4 · count, 4 and 4 values each
+  const float* candidates;                     // the first row of the first; the next candidate's `plane` further on
+  std::int64_t plane;
+  const float* ambiguity;                      // as the results: the next row follows the first
+  float *depth, *expected;
+};
+
 // One instruction set's kernels. See kernels.h and network.h for what they compute.
 struct FusedKernels {
   const char* name;
@@ -42,6 +52,7 @@ struct FusedKernels {
                                   float eps, Image image, BFloat16* grad_x, const NafBlockGradients& gradients,
                                   ParallelFor parallel_for);
   void (*joint_bilateral_row)(const JointBilateralRow& row);
+  void (*mix_candidate_rows)(const CandidateRows& rows);
   // The weights as `unet` and as `unet_bf16` of this table read them; to be freed with `release`.
   float* (*pack_unet)(const UNetWeights& weights);
   float* (*pack_unet_bf16)(const UNetWeights& weights);

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from depthsr import ops
 from depthsr.config import ModelConfig
 from depthsr.models.alignment import WINDOWS, align_relative
 from depthsr.models.blocks import FUSIONS, blocks, down, up
@@ -75,9 +76,8 @@ class UNet(nn.Module):
     def forward(
         self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Shares of the candidates (B×K×H×W, sum 1), correction and expected error (B×1×H×W, units of the ambiguity).
-
-        H, W: multiples of SIZE_MULTIPLE.
+        """Logits of the candidates (B×4K×h×w), correction and error (B×4×h×w): the first three arguments of
+        ops.mix_candidates. h, w: half of H, W, which are multiples of SIZE_MULTIPLE.
         """
         relative = self.relative_stem(guide_BKHW)
         depth = self.depth_stem(depth_features_BKHW) + self.condition(condition_B2)[:, :, None, None]
@@ -92,15 +92,14 @@ class UNet(nn.Module):
         x = self.middle(skips.pop())
         for enlarge, stage_blocks in zip(self.ups, self.decoder_stages, strict=True):
             x = stage_blocks(enlarge(x) + skips.pop())
-        if self.choice_head is None:
-            shares_BKHW = torch.zeros_like(depth_features_BKHW[:, :1]).repeat(1, self.candidates, 1, 1)
-            shares_BKHW[:, 0] = 1  # all of it the bilinear upsampling
+        correction_B4hw = self.residual_head(x)
+        if self.choice_head is None:  # all of it the bilinear upsampling
+            logits_BNhw = correction_B4hw.new_full((x.shape[0], 4 * self.candidates, *x.shape[2:]), -torch.inf)
+            logits_BNhw[:, :4] = 0
         else:
-            shares_BKHW = F.pixel_shuffle(self.choice_head(x), 2).float().softmax(1)
-        residual_B1HW = F.pixel_shuffle(self.residual_head(x), 2)
+            logits_BNhw = self.choice_head(x)
         # The error is read off the features, not trained into them: the depth must not suffer for it.
-        error_B1HW = F.softplus(F.pixel_shuffle(self.error_head(x.detach()), 2) - 2.0)
-        return shares_BKHW, residual_B1HW, error_B1HW
+        return logits_BNhw, correction_B4hw, self.error_head(x.detach())
 
 
 class DepthSR(
@@ -157,7 +156,6 @@ class DepthSR(
         relative_B1HW  depthsr.models.relative.normalise_relative of the RGB's relative depth, for configurations that
                        take it; None: Depth Anything makes it. Raises UserError where the model has neither.
         """
-        height, width = rgb_B3HW.shape[-2:]
         candidates, ambiguity = prior.candidates_BKHW, prior.ambiguity_B1HW
         guide = (rgb_B3HW - 0.5) * 2
         # A path that is not to see the RGB sees grey: its layers keep their sizes.
@@ -183,10 +181,8 @@ class DepthSR(
             aligned = align_relative(relative_B1HW, nearest, prior.measurement_uncertainty())
             features += [aligned, _logarithm(aligned)]
             candidates = torch.cat([candidates, aligned], 1)
-        outputs = self.unet(_pad(guide), _pad(torch.cat(features, 1)), prior.condition_B2)
-        shares, residual, error = (plane[..., :height, :width].float() for plane in outputs)
-        depth = (shares * candidates).sum(1, keepdim=True) + residual * ambiguity
-        return depth, error * ambiguity
+        logits, correction, error = self.unet(_pad(guide), _pad(torch.cat(features, 1)), prior.condition_B2)
+        return ops.mix_candidates(logits, correction, error, candidates, ambiguity)
 
     @torch.inference_mode()
     def infer(

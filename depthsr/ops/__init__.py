@@ -19,6 +19,7 @@ __all__ = [
     "gated_depthwise",
     "joint_bilateral_upsample",
     "layer_norm_2d",
+    "mix_candidates",
     "naf_block",
     "reference",
     "simple_gate",
@@ -169,6 +170,27 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
     return choose("joint_bilateral_upsample", *tensors)(*tensors)
 
 
+def mix_candidates(
+    logits_BNhw: Tensor, correction_B4hw: Tensor, error_B4hw: Tensor, candidates_BKHW: Tensor, ambiguity_B1HW: Tensor
+) -> tuple[Tensor, Tensor]:
+    tensors = (logits_BNhw, correction_B4hw, error_B4hw, candidates_BKHW, ambiguity_B1HW)
+    for name, tensor in zip(("logits", "correction", "error", "candidates", "ambiguity"), tensors, strict=True):
+        _check_image(name, tensor)
+    batch, count, height, width = candidates_BKHW.shape
+    half = logits_BNhw.shape[2:]
+    if 0 in candidates_BKHW.shape[1:] or 2 * half[0] < height or 2 * half[1] < width:
+        raise ValueError(f"{count} candidates of {height}×{width} do not go with logits of {half[0]}×{half[1]}")
+    for name, tensor, shape in (
+        ("logits", logits_BNhw, (batch, 4 * count, *half)),
+        ("correction", correction_B4hw, (batch, 4, *half)),
+        ("error", error_B4hw, (batch, 4, *half)),
+        ("ambiguity", ambiguity_B1HW, (batch, 1, height, width)),
+    ):
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}")
+    return choose("mix_candidates", *tensors)(*tensors)
+
+
 def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Tensor:
     _check_image("x", x_BCHW)
     channels = x_BCHW.shape[1]
@@ -180,7 +202,7 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
 
 for _op in (
     adain, adain_fusion, adain_statistics, fill_holes, gated_depthwise, joint_bilateral_upsample, layer_norm_2d,
-    naf_block, simple_gate, sobel_l1_loss, surrounding_measurements,
+    mix_candidates, naf_block, simple_gate, sobel_l1_loss, surrounding_measurements,
 ):  # fmt: skip
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

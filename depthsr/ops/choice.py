@@ -27,7 +27,7 @@ logger = logging.getLogger("depthsr.ops")
 
 OPS = (
     "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "adain_fusion", "sobel_l1_loss",
-    "naf_block", "fill_holes", "surrounding_measurements", "joint_bilateral_upsample",
+    "naf_block", "fill_holes", "surrounding_measurements", "joint_bilateral_upsample", "mix_candidates",
 )  # fmt: skip
 
 
@@ -68,7 +68,10 @@ def _why_no_native_naf_block(x_BCHW: Tensor, *weights: Tensor) -> str | None:
     return None if channels % 8 == 0 else f"the native naf_block takes a multiple of 8 channels, not {channels}"
 
 
-_BY_ITS_OWN_NAME = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "fill_holes", "joint_bilateral_upsample")
+_BY_ITS_OWN_NAME = (
+    "layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "fill_holes", "joint_bilateral_upsample",
+    "mix_candidates",
+)  # fmt: skip
 
 NATIVE = Implementation(
     name="native",

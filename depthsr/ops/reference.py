@@ -193,6 +193,31 @@ DIRECTIONS = tuple(product((-1, 0, 1), repeat=2))
 REACH_OVER_HOLES = 256
 
 
+#: A fresh network, whose heads give 0, expects an error of softplus(-2), an eighth of the ambiguity.
+ERROR_OFFSET = 2.0
+
+
+def mix_candidates(
+    logits_BNhw: Tensor, correction_B4hw: Tensor, error_B4hw: Tensor, candidates_BKHW: Tensor, ambiguity_B1HW: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A mixture of candidates for the depth, corrected, and its expected absolute error, both B×1×H×W:
+
+        depth = Σ_k softmax_k(logits) · candidates_k + correction · ambiguity
+        error = softplus(error - ERROR_OFFSET) · ambiguity
+
+    The first three are maps at half the resolution with a value for each of the four pixels that one of theirs covers
+    (pixel shuffle, Shi et al. 2016): N = 4K, h >= H/2, w >= W/2; what lies beyond H×W is cut off. Candidates and
+    ambiguity: any unit. The results have the candidates' dtype.
+    """
+    out_dtype, dtype = candidates_BKHW.dtype, _arithmetic_dtype(candidates_BKHW)
+    height, width = candidates_BKHW.shape[2:]
+    logits, correction, error = (
+        F.pixel_shuffle(half, 2)[..., :height, :width].to(dtype) for half in (logits_BNhw, correction_B4hw, error_B4hw)
+    )
+    depth = (logits.softmax(1) * candidates_BKHW).sum(1, keepdim=True) + correction * ambiguity_B1HW
+    return depth.to(out_dtype), (F.softplus(error - ERROR_OFFSET) * ambiguity_B1HW).to(out_dtype)
+
+
 def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
     """Holes filled from coarser and coarser averages of the valid pixels (pull-push, Gortler et al. 1996).
 

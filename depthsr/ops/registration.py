@@ -44,6 +44,9 @@ SCHEMAS = {
     "fill_holes": "(Tensor x, Tensor valid) -> Tensor",
     "surrounding_measurements": "(Tensor x, Tensor valid, SymInt height, SymInt width) -> Tensor",
     "joint_bilateral_upsample": "(Tensor x, Tensor confidence, Tensor guide, Tensor coarse_guide) -> Tensor",
+    "mix_candidates": (
+        "(Tensor logits, Tensor correction, Tensor error, Tensor candidates, Tensor ambiguity) -> (Tensor, Tensor)"
+    ),
 }
 
 for _name, _schema in SCHEMAS.items():
@@ -273,10 +276,12 @@ def naf_block_gradient(backward, ctx, grad):
     return *(g.to(tensor.dtype) for g, tensor in zip(grads, tensors, strict=True)), None
 
 
-# --- what makes a network's input: fill_holes, surrounding_measurements, joint_bilateral_upsample ----------------
+# --- what makes a network's input (fill_holes, surrounding_measurements, joint_bilateral_upsample) and the depth of its
+# output (mix_candidates) -----------------------------------------------------------------------------------------
 
-#: Nobody asks a gradient of a network's input; `choice` takes the reference where somebody does.
-WITHOUT_GRADIENT = ("fill_holes", "surrounding_measurements", "joint_bilateral_upsample")
+#: Nobody asks a gradient of a network's input; `choice` takes the reference where somebody does, as training does of
+#: the last.
+WITHOUT_GRADIENT = ("fill_holes", "surrounding_measurements", "joint_bilateral_upsample", "mix_candidates")
 
 
 @torch.library.register_fake("depthsr::fill_holes")
@@ -300,7 +305,13 @@ def _(x, confidence, guide, coarse_guide):
     return x.new_empty((x.shape[0], 1, *guide.shape[2:]))
 
 
-def no_gradient(op, ctx, grad):
+@torch.library.register_fake("depthsr::mix_candidates")
+def _(logits, correction, error, candidates, ambiguity):
+    sizes = (candidates.shape[0], 1, *candidates.shape[2:])
+    return candidates.new_empty(sizes), candidates.new_empty(sizes)
+
+
+def no_gradient(op, ctx, *grads):
     raise NotImplementedError(
         f"this kernel of {op} has no gradient; depthsr.ops.{op} has, by the reference implementation."
     )

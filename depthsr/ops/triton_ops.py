@@ -20,6 +20,7 @@ from depthsr.kernels import fold_naf_block as fold_kernels
 from depthsr.kernels import gated_depthwise as gated_depthwise_kernels
 from depthsr.kernels import joint_bilateral_upsample as joint_bilateral_kernels
 from depthsr.kernels import layer_norm_2d as layer_norm_2d_kernels
+from depthsr.kernels import mix_candidates as mix_kernels
 from depthsr.kernels import naf_block as naf_block_kernels
 from depthsr.kernels import scaled_conv1x1 as scaled_conv1x1_kernels
 from depthsr.kernels import simple_gate as simple_gate_kernels
@@ -28,7 +29,15 @@ from depthsr.kernels.block_sizes import MAX_CHANNELS
 from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
 from depthsr.ops.fold import fold_naf_block
-from depthsr.ops.reference import FLOOR, REACH, REACH_OVER_HOLES, SIGMA_COLOUR, SIGMA_SPACE, NAFBlockWeights
+from depthsr.ops.reference import (
+    ERROR_OFFSET,
+    FLOOR,
+    REACH,
+    REACH_OVER_HOLES,
+    SIGMA_COLOUR,
+    SIGMA_SPACE,
+    NAFBlockWeights,
+)
 from depthsr.ops.registration import layout_of
 
 
@@ -250,6 +259,22 @@ def surrounding_measurements(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int
 
 fill_holes.register_autograd(partial(registration.no_gradient, "fill_holes"))
 _surrounding_measurements.register_autograd(partial(registration.no_gradient, "surrounding_measurements"))
+
+
+# --- mix_candidates --------------------------------------------------------------------------------------------
+
+
+@triton_op("depthsr::mix_candidates_triton", mutates_args={})
+def mix_candidates(
+    logits: Tensor, correction: Tensor, error: Tensor, candidates: Tensor, ambiguity: Tensor
+) -> tuple[Tensor, Tensor]:
+    return mix_kernels.mix_candidates(
+        _channels_last(logits), _channels_last(correction), _channels_last(error),
+        candidates.contiguous(), ambiguity.contiguous(), ERROR_OFFSET,
+    )  # fmt: skip
+
+
+mix_candidates.register_autograd(partial(registration.no_gradient, "mix_candidates"))
 
 
 # --- joint_bilateral_upsample ----------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Judge {
 // Ops outside of the table do not depend on it, except through fused_kernels().
 bool depends_on_table(const Case& given) {
   return given.op.starts_with("naf_block") || given.op == "joint_bilateral_upsample" ||
-         given.op == "make_prior" || given.op == "network";
+         given.op == "mix_candidates" || given.op == "make_prior" || given.op == "network";
 }
 
 void run_case(const Case& given, const depthsr::FusedKernels& kernels, Judge& judge) {

@@ -194,6 +194,21 @@ void joint_bilateral_upsample(Run& run) {
                                     run.output<float>("out"), run.parallel_for);
 }
 
+void mix_candidates(Run& run) {
+  const Case& given = run.given;
+  const Mixture shape{
+      .batch = given.integer("batch"),
+      .candidates = given.integer("count"),
+      .height = given.integer("height"),
+      .width = given.integer("width"),
+      .half_height = given.integer("half_height"),
+      .half_width = given.integer("half_width"),
+  };
+  depthsr::mix_candidates(given.data<float>("logits"), given.data<float>("correction"), given.data<float>("error"),
+                          given.data<float>("candidates"), given.data<float>("ambiguity"), shape,
+                          run.output<float>("depth"), run.output<float>("expected"), run.parallel_for);
+}
+
 void make_prior(Run& run) {
   const Frame frame = frame_of(run.given);
   const Prior prior = depthsr::make_prior(frame.rgb_HW3, frame.height, frame.width, frame.depth_m, frame.valid,
@@ -245,7 +260,8 @@ const std::map<std::string, Op>& ops() {
       {"layer_norm_2d", layer_norm_2d}, {"simple_gate", simple_gate}, {"adain", adain},
       {"sobel_l1_loss", sobel_l1_loss}, {"naf_block", naf_block},     {"naf_block_backward", naf_block_backward},
       {"fill_holes", fill_holes},       {"surrounding_measurements", surrounding_measurements},
-      {"joint_bilateral_upsample", joint_bilateral_upsample}, {"make_prior", make_prior}, {"network", network},
+      {"joint_bilateral_upsample", joint_bilateral_upsample}, {"mix_candidates", mix_candidates},
+      {"make_prior", make_prior}, {"network", network},
   };
   return all;
 }

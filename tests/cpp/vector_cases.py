@@ -262,6 +262,22 @@ def joint_bilateral_upsample(
     return Case("joint_bilateral_upsample", name, inputs | {"channels_last": int(channels_last)}, {"out": out.double()})
 
 
+def mix_candidates(size: tuple[int, int], count: int, more: int, batch: int, seed: int) -> Case:
+    """more: rows and columns of half the resolution that are cut off."""
+    r = Random(seed)
+    half = tuple((side + 1) // 2 + more for side in size)
+    halves = {
+        name: 3 * r.normal(batch, 4 * n, *half) for name, n in (("logits", count), ("correction", 1), ("error", 1))
+    }
+    full = {"candidates": 1 + r.uniform(batch, count, *size), "ambiguity": r.uniform(batch, 1, *size)}
+    depth, expected = reference.mix_candidates(*(x.double() for x in (halves | full).values()))
+    inputs = {name: _laid_out(x, True) for name, x in halves.items()} | full
+    inputs |= {"batch": batch, "count": count, "height": size[0], "width": size[1]}
+    inputs |= {"half_height": half[0], "half_width": half[1]}
+    name = f"mix_candidates {batch}x{size[0]}x{size[1]} of {count}"
+    return Case("mix_candidates", name, inputs, {"depth": depth, "expected": expected})
+
+
 def fill_holes(low: tuple[int, int], batch: int, seed: int) -> Case:
     r = Random(seed)
     valid = r.uniform(batch, 1, *low) > 0.6

@@ -28,6 +28,7 @@ from vector_cases import (
     fill_holes,
     joint_bilateral_upsample,
     layer_norm_2d,
+    mix_candidates,
     naf_block,
     naf_block_backward,
     network,
@@ -129,6 +130,7 @@ def fixed_cases() -> Iterator[Case]:
             yield joint_bilateral_upsample(size, low, 2, channels_last, seed)
         yield fill_holes(low, 2, seed)
         yield surrounding_measurements(size, low, 2, seed)
+        yield mix_candidates(size, 12, seed % 2, 2, seed)
         for known_range in (False, True):
             seed += 1
             yield prior_of_frame(size, low, known_range, seed)
@@ -150,7 +152,7 @@ def fuzzed_case(seed: int, number: int) -> Case:
     case_seed, channels_last = r.getrandbits(32), r.random() < 0.5
     batch, height_width, dtype = r.choice([0, 1, 1, 1, 2, 3]), size(1500), r.choice(STORAGE)
     memory_bound = ["layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss"]
-    op = r.choice([*memory_bound, "naf_block", "naf_block_backward", "upsample", "holes", "frame"])
+    op = r.choice([*memory_bound, "naf_block", "naf_block_backward", "upsample", "holes", "mix", "frame"])
     if op == "layer_norm_2d":
         return layer_norm_2d((batch, r.randint(8, 136), *height_width), dtype, channels_last, case_seed)
     if op == "simple_gate":
@@ -170,6 +172,8 @@ def fuzzed_case(seed: int, number: int) -> Case:
     fine, low = (tuple(max(1, side) for side in size(limit)) for limit in (1200, 300))
     if op == "upsample":
         return joint_bilateral_upsample(fine, low, batch, channels_last, case_seed)
+    if op == "mix":
+        return mix_candidates(fine, r.randint(1, 17), r.randint(0, 2), batch, case_seed)
     if op == "holes":
         return r.choice([fill_holes(low, batch, case_seed), surrounding_measurements(fine, low, batch, case_seed)])
     if r.random() < 0.5:

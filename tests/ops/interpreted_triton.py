@@ -86,6 +86,26 @@ def test_holes(low, size, measured, dtype, random_image, close):
     assert torch.equal(around, reference.surrounding_measurements(filled, valid, size))
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (6, 140)])
+def test_mix_candidates(size, dtype, layout, random_image):
+    """A map with more to cut off than the odd row and column; nothing that a network may give overflows."""
+    half = [(side + 1) // 2 + 1 for side in size]
+    halves = [3 * random_image((2, n, *half), dtype, layout, seed=n) for n in (12, 4)]
+    error = 15 * random_image((2, 4, *half), dtype, layout, seed=1)
+    candidates, ambiguity = random_image((2, 3, *size)), random_image((2, 1, *size)).abs()
+    halves[0][0, :4] = -torch.inf
+    with ops.backend("triton"):
+        depth, expected = ops.mix_candidates(*halves, error, candidates, ambiguity)
+        with pytest.raises(RuntimeError, match="the triton mix_candidates has no gradient"):
+            ops.mix_candidates(*halves, error.clone().requires_grad_(), candidates, ambiguity)
+    assert depth.dtype == expected.dtype == torch.float32
+    exact = [tensor.double() for tensor in (*halves, error, candidates, ambiguity)]
+    for result, wanted in zip((depth, expected), reference.mix_candidates(*exact), strict=True):
+        torch.testing.assert_close(result.double(), wanted, rtol=2e-6, atol=1e-6)
+    assert ((expected > 0) | (ambiguity == 0)).all()
+
+
 def test_holes_wider_than_the_reach():
     valid = torch.zeros(1, 1, 1, 300, dtype=torch.bool)
     valid[..., 3] = True

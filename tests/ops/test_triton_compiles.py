@@ -128,6 +128,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         fold_naf_block,
         joint_bilateral_upsample,
         layer_norm_2d,
+        mix_candidates,
         naf_block,
         scaled_conv1x1,
         simple_gate,
@@ -166,6 +167,9 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: fold_naf_block.fold_naf_block(weights, dtype),
         lambda: fill_holes.fill_holes(map_of_8, valid_of_8),
         lambda: surrounding_measurements.surrounding_measurements(map_of_8, valid_of_8, (64, 64), 256),
+        lambda: mix_candidates.mix_candidates(
+            image(48), image(4), image(4), vector(2, 12, 127, 128), vector(2, 1, 127, 128), 2.0
+        ),
         lambda: joint_bilateral_upsample.joint_bilateral_upsample(
             map_of_8, map_of_8.float(), image(3), vector(2, 3, 8, 8).to(dtype), 3, 1.2, 0.1, 1e-4
         ),

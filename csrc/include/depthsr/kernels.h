@@ -146,4 +146,14 @@ void surrounding_measurements(const float* x, const bool* valid, Upsampling shap
 void joint_bilateral_upsample(const float* x, const float* confidence, const float* guide, const float* coarse_guide,
                               Upsampling shape, float* out, ParallelFor parallel_for);
 
+struct Mixture {
+  std::int64_t batch, candidates, height, width;  // of the result
+  std::int64_t half_height, half_width;           // of the network's maps: at least half of that, rounded up
+};
+
+// A pixel of half the resolution has 4 · candidates logits (of the first candidate for its four pixels, of the second,
+// ...), 4 corrections and 4 errors; candidates and ambiguity are planes of height × width, as both results are.
+void mix_candidates(const float* logits, const float* correction, const float* error, const float* candidates,
+                    const float* ambiguity, Mixture shape, float* depth, float* expected, ParallelFor parallel_for);
+
 }  // namespace depthsr

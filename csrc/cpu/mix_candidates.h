@@ -1,0 +1,47 @@
+// One or two rows of mix_candidates in vectors; mix_candidates.cpp goes through a frame by them.
+#pragma once
+
+#include "head.h"
+
+namespace depthsr::DEPTHSR_ISA {
+
+// As restore_pixels, which knows a network's twelve candidates and its units: any number of them here.
+void mix_candidate_rows(const CandidateRows& rows) {
+  const std::int64_t used = (rows.width + 1) / 2, half = round_up(used, LANES), row = 2 * half;
+  float* logits = scratch(Scratch::RANGE, (4 * rows.count + 8) * half + (rows.count + 3) * row);
+  float* correction = logits + 4 * rows.count * half;
+  float* error = correction + 4 * half;
+  float* candidates = error + 4 * half;
+  float* ambiguity = candidates + rows.count * row;
+  float *depth = ambiguity + row, *expected = depth + row;
+  make_planar(rows.logits, used, 4 * rows.count, half, logits);
+  make_planar(rows.correction, used, 4, half, correction);
+  make_planar(rows.error, used, 4, half, error);
+  for (std::int64_t down = 0; down < rows.rows; ++down) {
+    const std::int64_t first = down * rows.width;
+    for (std::int64_t k = 0; k < rows.count; ++k)
+      split_columns(rows.candidates + k * rows.plane + first, rows.width, half, candidates + k * row);
+    split_columns(rows.ambiguity + first, rows.width, half, ambiguity);
+    for (std::int64_t right = 0; right < 2; ++right)
+      for (std::int64_t i = 0; i < half; i += LANES) {
+        const std::int64_t quarter = (2 * down + right) * half + i, at = right * half + i;
+        V most = load(logits + quarter);
+        for (std::int64_t k = 1; k < rows.count; ++k) most = max(most, load(logits + 4 * k * half + quarter));
+        V total{}, weighted{};
+        for (std::int64_t k = 0; k < rows.count; ++k) {
+          const V weight = exp_of_negative(load(logits + 4 * k * half + quarter) - most);
+          total += weight;
+          weighted += weight * load(candidates + k * row + at);
+        }
+        const V unsure = load(ambiguity + at);
+        const V logit = load(error + quarter) - 2.0f;
+        const V softplus = max(logit, V{}) + log(1.0f + exp_of_negative(-max(logit, -logit)));
+        store(depth + at, weighted / total + load(correction + quarter) * unsure);
+        store(expected + at, softplus * unsure);
+      }
+    join_columns(depth, rows.width, half, rows.depth + first);
+    join_columns(expected, rows.width, half, rows.expected + first);
+  }
+}
+
+}  // namespace depthsr::DEPTHSR_ISA

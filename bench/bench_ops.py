@@ -15,11 +15,13 @@ from depthsr import ops
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FORWARD, WITH_GRADIENT = "forward", "with gradient"
-#: The joint bilateral upsampling prepares a network's input, of which nobody asks a gradient.
+#: The joint bilateral upsampling prepares a network's input, of which nobody asks a gradient; mixing the candidates
+#: makes depth of its output, and training does it by the reference.
 WITH_BOTH = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
 CALLS = [
     *((op, direction) for op in WITH_BOTH for direction in (FORWARD, WITH_GRADIENT)),
     ("joint_bilateral_upsample", FORWARD),
+    ("mix_candidates", FORWARD),
 ]
 
 
@@ -39,6 +41,9 @@ def arguments(op: str, layout: torch.memory_format, device: str) -> tuple[torch.
     if op == "joint_bilateral_upsample":
         sizes = ((1, 60, 80), (1, 60, 80), (3, 480, 640), (3, 60, 80))
         return tuple(image(*size).detach().abs() for size in sizes)
+    if op == "mix_candidates":
+        full = [image(count, 480, 640).contiguous() for count in (12, 1)]
+        return tuple(tensor.detach() for tensor in (image(48), image(4), image(4), *full))
     return image(1, 480, 640), image(1, 480, 640).detach()
 
 
@@ -51,17 +56,16 @@ def test_op(benchmark, op, backend, layout, direction, device):
     tensors = arguments(op, layout, device)
     function = getattr(ops, op)
 
-    def forward() -> torch.Tensor:
+    def forward() -> torch.Tensor | tuple[torch.Tensor, ...]:
         with torch.no_grad():
             out = function(*tensors)
         if device == "cuda":
             torch.cuda.synchronize()
         return out
 
-    grad = torch.ones_like(forward())
-
     def with_gradient() -> tuple[torch.Tensor, ...]:
-        gradients = torch.autograd.grad(function(*tensors), tensors[:1], grad)
+        out = function(*tensors)
+        gradients = torch.autograd.grad(out, tensors[:1], torch.ones_like(out))
         if device == "cuda":
             torch.cuda.synchronize()
         return gradients

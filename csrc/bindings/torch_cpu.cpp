@@ -253,16 +253,24 @@ std::tuple<Tensor, Tensor> mix_candidates(const Tensor& logits_any, const Tensor
                     " must have the height and width of the ", at_half ? "logits" : "candidates");
     with_storage_type(tensor->scalar_type(), [](auto) {});
   }
-  const depthsr::Mixture shape{candidates_any.size(0), count,           candidates_any.size(2), candidates_any.size(3),
-                               logits_any.size(2),     logits_any.size(3)};
+  const MemoryFormat layout = layout_of(logits_any);
+  const depthsr::Mixture shape{
+      .batch = candidates_any.size(0),
+      .candidates = count,
+      .height = candidates_any.size(2),
+      .width = candidates_any.size(3),
+      .half_height = logits_any.size(2),
+      .half_width = logits_any.size(3),
+      .channels_last = layout == MemoryFormat::ChannelsLast,
+  };
   STD_TORCH_CHECK(count > 0 && 2 * shape.half_height >= shape.height && 2 * shape.half_width >= shape.width,
                   "depthsr: the logits must have half the candidates' height and width");
   const auto in_float = [](const Tensor& tensor, MemoryFormat layout) {
     return dense(torch::stable::to(tensor, ScalarType::Float), layout);
   };
-  const Tensor logits = in_float(logits_any, MemoryFormat::ChannelsLast);
-  const Tensor correction = in_float(correction_any, MemoryFormat::ChannelsLast);
-  const Tensor error = in_float(error_any, MemoryFormat::ChannelsLast);
+  const Tensor logits = in_float(logits_any, layout);
+  const Tensor correction = in_float(correction_any, layout);
+  const Tensor error = in_float(error_any, layout);
   const Tensor candidates = in_float(candidates_any, MemoryFormat::Contiguous);
   const Tensor ambiguity = in_float(ambiguity_any, MemoryFormat::Contiguous);
   const std::array<std::int64_t, 4> sizes{shape.batch, 1, shape.height, shape.width};

@@ -31,7 +31,8 @@ struct JointBilateralRow {
 // One row of mix_candidates' result, or two that lie below one another, which share a row of the network's maps.
 struct CandidateRows {
   std::int64_t count, rows, width;             // of candidates; 1 or 2; pixels a row
-  const float *logits, *correction, *error;    // pixels of half the resolution: 4 · count, 4 and 4 values each
+  const float *logits, *correction, *error;    // a row of half the resolution: 4 · count, 4 and 4 values a pixel
+  std::int64_t half_plane;                     // from one of these values to the next; 0: a pixel's lie side by side
   const float* candidates;                     // the first row of the first; the next candidate's `plane` further on
   std::int64_t plane;
   const float* ambiguity;                      // as the results: the next row follows the first

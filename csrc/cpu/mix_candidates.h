@@ -5,6 +5,14 @@
 
 namespace depthsr::DEPTHSR_ISA {
 
+// `count` pixels of `channels` values, in either layout of CandidateRows, as planes, `pitch` floats each.
+DEPTHSR_INLINE void read_half_row(const float* from, std::int64_t half_plane, std::int64_t count, std::int64_t channels,
+                                  std::int64_t pitch, float* planes) {
+  if (half_plane == 0) return make_planar(from, count, channels, pitch, planes);
+  for (std::int64_t c = 0; c < channels; ++c)
+    for (std::int64_t i = 0; i < pitch; ++i) planes[c * pitch + i] = i < count ? from[c * half_plane + i] : 0.0f;
+}
+
 // As restore_pixels, which knows a network's twelve candidates and its units: any number of them here.
 void mix_candidate_rows(const CandidateRows& rows) {
   const std::int64_t used = (rows.width + 1) / 2, half = round_up(used, LANES), row = 2 * half;
@@ -14,9 +22,9 @@ void mix_candidate_rows(const CandidateRows& rows) {
   float* candidates = error + 4 * half;
   float* ambiguity = candidates + rows.count * row;
   float *depth = ambiguity + row, *expected = depth + row;
-  make_planar(rows.logits, used, 4 * rows.count, half, logits);
-  make_planar(rows.correction, used, 4, half, correction);
-  make_planar(rows.error, used, 4, half, error);
+  read_half_row(rows.logits, rows.half_plane, used, 4 * rows.count, half, logits);
+  read_half_row(rows.correction, rows.half_plane, used, 4, half, correction);
+  read_half_row(rows.error, rows.half_plane, used, 4, half, error);
   for (std::int64_t down = 0; down < rows.rows; ++down) {
     const std::int64_t first = down * rows.width;
     for (std::int64_t k = 0; k < rows.count; ++k)

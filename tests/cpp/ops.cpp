@@ -203,6 +203,7 @@ void mix_candidates(Run& run) {
       .width = given.integer("width"),
       .half_height = given.integer("half_height"),
       .half_width = given.integer("half_width"),
+      .channels_last = given.integer("channels_last") != 0,
   };
   depthsr::mix_candidates(given.data<float>("logits"), given.data<float>("correction"), given.data<float>("error"),
                           given.data<float>("candidates"), given.data<float>("ambiguity"), shape,

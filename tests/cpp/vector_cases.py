@@ -262,7 +262,7 @@ def joint_bilateral_upsample(
     return Case("joint_bilateral_upsample", name, inputs | {"channels_last": int(channels_last)}, {"out": out.double()})
 
 
-def mix_candidates(size: tuple[int, int], count: int, more: int, batch: int, seed: int) -> Case:
+def mix_candidates(size: tuple[int, int], count: int, more: int, batch: int, channels_last: bool, seed: int) -> Case:
     """more: rows and columns of half the resolution that are cut off."""
     r = Random(seed)
     half = tuple((side + 1) // 2 + more for side in size)
@@ -271,10 +271,11 @@ def mix_candidates(size: tuple[int, int], count: int, more: int, batch: int, see
     }
     full = {"candidates": 1 + r.uniform(batch, count, *size), "ambiguity": r.uniform(batch, 1, *size)}
     depth, expected = reference.mix_candidates(*(x.double() for x in (halves | full).values()))
-    inputs = {name: _laid_out(x, True) for name, x in halves.items()} | full
+    inputs = {name: _laid_out(x, channels_last) for name, x in halves.items()} | full
+    inputs |= {"channels_last": int(channels_last)}
     inputs |= {"batch": batch, "count": count, "height": size[0], "width": size[1]}
     inputs |= {"half_height": half[0], "half_width": half[1]}
-    name = f"mix_candidates {batch}x{size[0]}x{size[1]} of {count}"
+    name = f"mix_candidates {batch}x{size[0]}x{size[1]} of {count}{' channels last' if channels_last else ''}"
     return Case("mix_candidates", name, inputs, {"depth": depth, "expected": expected})
 
 

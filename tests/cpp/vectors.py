@@ -130,7 +130,8 @@ def fixed_cases() -> Iterator[Case]:
             yield joint_bilateral_upsample(size, low, 2, channels_last, seed)
         yield fill_holes(low, 2, seed)
         yield surrounding_measurements(size, low, 2, seed)
-        yield mix_candidates(size, 12, seed % 2, 2, seed)
+        for channels_last in (False, True):
+            yield mix_candidates(size, 12, seed % 2, 2, channels_last, seed)
         for known_range in (False, True):
             seed += 1
             yield prior_of_frame(size, low, known_range, seed)
@@ -173,7 +174,7 @@ def fuzzed_case(seed: int, number: int) -> Case:
     if op == "upsample":
         return joint_bilateral_upsample(fine, low, batch, channels_last, case_seed)
     if op == "mix":
-        return mix_candidates(fine, r.randint(1, 17), r.randint(0, 2), batch, case_seed)
+        return mix_candidates(fine, r.randint(1, 17), r.randint(0, 2), batch, channels_last, case_seed)
     if op == "holes":
         return r.choice([fill_holes(low, batch, case_seed), surrounding_measurements(fine, low, batch, case_seed)])
     if r.random() < 0.5:

@@ -149,10 +149,11 @@ void joint_bilateral_upsample(const float* x, const float* confidence, const flo
 struct Mixture {
   std::int64_t batch, candidates, height, width;  // of the result
   std::int64_t half_height, half_width;           // of the network's maps: at least half of that, rounded up
+  bool channels_last;                             // of the network's maps
 };
 
 // A pixel of half the resolution has 4 · candidates logits (of the first candidate for its four pixels, of the second,
-// ...), 4 corrections and 4 errors; candidates and ambiguity are planes of height × width, as both results are.
+// ...), 4 corrections and 4 errors, side by side or in planes; candidates and ambiguity are planes of height × width, as both results are.
 void mix_candidates(const float* logits, const float* correction, const float* error, const float* candidates,
                     const float* ambiguity, Mixture shape, float* depth, float* expected, ParallelFor parallel_for);
 

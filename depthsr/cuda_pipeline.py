@@ -43,8 +43,8 @@ class CudaPipeline:
                     there = [
                         None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in inputs
                     ]
-                arguments = (*there, *results[:1])
-                results = self._next(self._upload, self._compute, there, partial(self._graphs, *arguments))
+                queue = partial(self._graphs, *there, *results[:1])
+                results = self._next(self._upload, self._compute, there, queue)
             here = self._next(
                 self._compute,
                 self._download,
@@ -58,9 +58,6 @@ class CudaPipeline:
             return tuple(result.clone() for result in here)  # pinned memory is scarce, and wanted for the next frame
 
         return finish
-
-    def _uploaded(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._device, non_blocking=True)
 
     @staticmethod
     def _next(

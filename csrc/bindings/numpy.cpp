@@ -137,19 +137,22 @@ void check_frame(const Floats& rgb, const Floats& depth_m) {
   if (rgb.size() == 0 || depth_m.size() == 0) throw py::value_error("rgb and depth_m must not be empty");
 }
 
+void check_same_shape(const py::array& map, const char* name, const Floats& depth_m) {
+  if (map.ndim() != 2 || map.shape(0) != depth_m.shape(0) || map.shape(1) != depth_m.shape(1))
+    throw py::value_error(std::string(name) + " must have depth_m's shape");
+}
+
 // What to fill holes with, or nullptr.
 const float* filling(const std::optional<Floats>& filling_m, const Floats& depth_m) {
   if (!filling_m) return nullptr;
-  if (filling_m->ndim() != 2 || filling_m->shape(0) != depth_m.shape(0) || filling_m->shape(1) != depth_m.shape(1))
-    throw py::value_error("filling_m must have depth_m's shape");
+  check_same_shape(*filling_m, "filling_m", depth_m);
   return filling_m->data();
 }
 
 py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& valid, float quantisation_step_m,
                     float max_depth_m, const std::optional<Floats>& filling_m) {
   check_frame(rgb, depth_m);
-  if (valid.ndim() != 2 || valid.shape(0) != depth_m.shape(0) || valid.shape(1) != depth_m.shape(1))
-    throw py::value_error("valid must have depth_m's shape");
+  check_same_shape(valid, "valid", depth_m);
   depthsr::Prior prior;
   {
     const float* rgb_data = rgb.data();

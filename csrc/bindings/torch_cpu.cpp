@@ -17,6 +17,10 @@ void on_torch_threads(std::int64_t count, std::int64_t grain, const depthsr::Bod
   torch::stable::parallel_for(0, count, grain, body);
 }
 
+Tensor in_float(const Tensor& tensor, MemoryFormat layout) {
+  return dense(torch::stable::to(tensor, ScalarType::Float), layout);
+}
+
 // One value a channel, as contiguous float32.
 Tensor per_channel(const Tensor& tensor, const Tensor& x, const char* name) {
   STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == x.size(1), "depthsr: ", name, " must have one value for each of ",
@@ -176,8 +180,7 @@ std::pair<Tensor, Tensor> measurement(const Tensor& x, const Tensor& valid) {
   for (const int dim : {0, 1, 2, 3})
     STD_TORCH_CHECK(valid.size(dim) == x.size(dim), "depthsr: valid must have x's shape");
   with_storage_type(x.scalar_type(), [](auto) {});
-  return {dense(torch::stable::to(x, ScalarType::Float), MemoryFormat::Contiguous),
-          dense(valid, MemoryFormat::Contiguous)};
+  return {in_float(x, MemoryFormat::Contiguous), dense(valid, MemoryFormat::Contiguous)};
 }
 
 Tensor fill_holes(const Tensor& x_any, const Tensor& valid_any) {
@@ -216,9 +219,6 @@ Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& confidence_an
   for (const auto& [tensor, name] : {std::pair(&confidence_any, "confidence"), {&coarse_guide_any, "coarse_guide"}})
     STD_TORCH_CHECK(tensor->size(2) == x_any.size(2) && tensor->size(3) == x_any.size(3), "depthsr: ", name,
                     " must have x's height and width");
-  const auto in_float = [](const Tensor& tensor, MemoryFormat layout) {
-    return dense(torch::stable::to(tensor, ScalarType::Float), layout);
-  };
   const MemoryFormat layout = layout_of(guide_any);
   const Tensor x = in_float(x_any, MemoryFormat::Contiguous);
   const Tensor confidence = in_float(confidence_any, MemoryFormat::Contiguous);
@@ -265,9 +265,6 @@ std::tuple<Tensor, Tensor> mix_candidates(const Tensor& logits_any, const Tensor
   };
   STD_TORCH_CHECK(count > 0 && 2 * shape.half_height >= shape.height && 2 * shape.half_width >= shape.width,
                   "depthsr: the logits must have half the candidates' height and width");
-  const auto in_float = [](const Tensor& tensor, MemoryFormat layout) {
-    return dense(torch::stable::to(tensor, ScalarType::Float), layout);
-  };
   const Tensor logits = in_float(logits_any, layout);
   const Tensor correction = in_float(correction_any, layout);
   const Tensor error = in_float(error_any, layout);

@@ -4,6 +4,8 @@
 // vector operations for each candidate.
 #pragma once
 
+#include <type_traits>
+
 #include "convolutions.h"
 
 namespace depthsr::DEPTHSR_ISA {
@@ -152,24 +154,39 @@ DEPTHSR_INLINE void read_fine_row(const UNetInput& in, std::int64_t y, const std
   }
 }
 
-// LANES fine pixels of one sub-pixel, `at` in the split row: softmax, choice, correction, softplus.
-DEPTHSR_INLINE void restore_pixels(const float* outputs, const FineRow& row, std::int64_t at, V scale_m, V limit_m) {
-  V most = load(outputs);
+struct MixedPixels {
+  V depth, error;
+};
+
+// LANES pixels of mix_candidates (depthsr/ops/reference.py). count: a number, or one that the compiler knows
+// (std::integral_constant). logit, candidate: give what the k-th candidate has there.
+template <typename Count, typename Logit, typename Candidate>
+DEPTHSR_INLINE MixedPixels mix_pixels(Count count, Logit logit, Candidate candidate, V correction, V error,
+                                      V ambiguity) {
+  const std::int64_t candidates = count;
+  V most = logit(0);
 #pragma GCC unroll 12
-  for (int i = 1; i < CANDIDATES; ++i) most = max(most, load(outputs + i * PANEL));
+  for (std::int64_t k = 1; k < candidates; ++k) most = max(most, logit(k));
   V total{}, weighted{};
 #pragma GCC unroll 12
-  for (int i = 0; i < CANDIDATES; ++i) {
-    const V share = exp_of_negative(load(outputs + i * PANEL) - most);
+  for (std::int64_t k = 0; k < candidates; ++k) {
+    const V share = exp_of_negative(logit(k) - most);
     total += share;
-    weighted += share * load(row.candidates[i] + at);
+    weighted += share * candidate(k);
   }
-  const V ambiguity = load(row.ambiguity + at);
-  const V depth = weighted / total + load(outputs + CORRECTION * PANEL) * ambiguity;
-  const V logit = load(outputs + ERROR * PANEL) - 2.0f;
-  const V error = max(logit, V{}) + log(1.0f + exp_of_negative(-max(logit, -logit)));  // softplus
-  store(row.depth + at, min(max(depth * scale_m, V{}), limit_m));
-  store(row.error + at, error * ambiguity * scale_m);
+  const V shifted = error - 2.0f;
+  const V softplus = max(shifted, V{}) + log(1.0f + exp_of_negative(-max(shifted, -shifted)));
+  return {weighted / total + correction * ambiguity, softplus * ambiguity};
+}
+
+// LANES fine pixels of one sub-pixel, `at` in the split row, in metres.
+DEPTHSR_INLINE void restore_pixels(const float* outputs, const FineRow& row, std::int64_t at, V scale_m, V limit_m) {
+  const MixedPixels mixed = mix_pixels(
+      std::integral_constant<int, CANDIDATES>{}, [&](std::int64_t k) { return load(outputs + k * PANEL); },
+      [&](std::int64_t k) { return load(row.candidates[k] + at); }, load(outputs + CORRECTION * PANEL),
+      load(outputs + ERROR * PANEL), load(row.ambiguity + at));
+  store(row.depth + at, min(max(mixed.depth * scale_m, V{}), limit_m));
+  store(row.error + at, mixed.error * scale_m);
 }
 
 DEPTHSR_INLINE void join_columns(const float* from, std::int64_t width, std::int64_t half, float* to) {

@@ -13,7 +13,7 @@ DEPTHSR_INLINE void read_half_row(const float* from, std::int64_t half_plane, st
     for (std::int64_t i = 0; i < pitch; ++i) planes[c * pitch + i] = i < count ? from[c * half_plane + i] : 0.0f;
 }
 
-// As restore_pixels, which knows a network's twelve candidates and its units: any number of them here.
+// As the network's head does it of its own twelve candidates, for any number of them.
 void mix_candidate_rows(const CandidateRows& rows) {
   const std::int64_t used = (rows.width + 1) / 2, half = round_up(used, LANES), row = 2 * half;
   float* logits = scratch(Scratch::RANGE, (4 * rows.count + 8) * half + (rows.count + 3) * row);
@@ -33,19 +33,12 @@ void mix_candidate_rows(const CandidateRows& rows) {
     for (std::int64_t right = 0; right < 2; ++right)
       for (std::int64_t i = 0; i < half; i += LANES) {
         const std::int64_t quarter = (2 * down + right) * half + i, at = right * half + i;
-        V most = load(logits + quarter);
-        for (std::int64_t k = 1; k < rows.count; ++k) most = max(most, load(logits + 4 * k * half + quarter));
-        V total{}, weighted{};
-        for (std::int64_t k = 0; k < rows.count; ++k) {
-          const V weight = exp_of_negative(load(logits + 4 * k * half + quarter) - most);
-          total += weight;
-          weighted += weight * load(candidates + k * row + at);
-        }
-        const V unsure = load(ambiguity + at);
-        const V logit = load(error + quarter) - 2.0f;
-        const V softplus = max(logit, V{}) + log(1.0f + exp_of_negative(-max(logit, -logit)));
-        store(depth + at, weighted / total + load(correction + quarter) * unsure);
-        store(expected + at, softplus * unsure);
+        const MixedPixels mixed = mix_pixels(
+            rows.count, [&](std::int64_t k) { return load(logits + 4 * k * half + quarter); },
+            [&](std::int64_t k) { return load(candidates + k * row + at); }, load(correction + quarter),
+            load(error + quarter), load(ambiguity + at));
+        store(depth + at, mixed.depth);
+        store(expected + at, mixed.error);
       }
     join_columns(depth, rows.width, half, rows.depth + first);
     join_columns(expected, rows.width, half, rows.expected + first);

@@ -13,6 +13,7 @@ import numpy as np
 
 from depthsr.data.augment import farthest, random_depth_curve, random_misalignment, random_reach
 from depthsr.data.blobs import blobs
+from depthsr.data.matching import matched_stereo, random_matcher
 from depthsr.data.resample import centre_sample, resample_masked
 from depthsr.data.stereo import StereoCamera, random_camera_pair, reach_m, stereo
 from depthsr.types import SKY_FLOAT16, UserError
@@ -271,20 +272,21 @@ def _check(protocol: str) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 #: The shares of what recipe "mixed" is mixed of.
-MIXED = {"ais": 0.27, "classical": 0.35, "tof": 0.1, "stereo": 0.22, "clean": 0.06}
+MIXED = {"ais": 0.27, "classical": 0.33, "tof": 0.1, "stereo": 0.12, "matched": 0.12, "clean": 0.06}
 
 
 def random_degradation(
-    depth_m: np.ndarray, recipe: str, rng: np.random.Generator, farthest_m: float | None = None
+    rgb_HW3: np.ndarray, depth_m: np.ndarray, recipe: str, rng: np.random.Generator, farthest_m: float | None = None
 ) -> tuple[Degraded, np.ndarray]:
-    """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on.
+    """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on. RGB is uint8.
 
     recipe "ais": the challenge law on randomly rescaled depth. "mixed": shares as in MIXED. Of the challenge law every
     third sample then has another factor (×2 to ×16), other dropped bits (0 to 5) and up to twice the noise; "classical"
     are factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the
     depth, up to 5 of 8 bits dropped (told to the network or not), blur and holes; "tof" and "stereo" is what such a
-    camera measures; of "clean" nothing is lost, and it is learnt to leave it alone. Of all but the challenge law every
-    fourth sample has its depths remapped (`random_depth_curve`), and of all but those two every eighth is a pixel off
+    camera measures, "matched" what a matcher finds in the RGB and a second view of it (`depthsr.data.matching`); of
+    "clean" nothing is lost, and it is learnt to leave it alone. Of all but the challenge law every fourth sample has its
+    depths remapped (`random_depth_curve`), and of "classical", "tof" and "stereo" every eighth is a pixel off
     (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
@@ -303,6 +305,11 @@ def random_degradation(
     if kind == "clean":
         clipped_m = clip_sky(depth_m)
         return Degraded(clipped_m, clipped_m, 0.0, None, kind), clipped_m
+    if kind == "matched":
+        camera = random_camera_pair(depth_m.shape[1], rng)
+        scene_m, size = remove_sky(depth_m), low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
+        low_m = matched_stereo(rgb_HW3, scene_m, size, camera, random_matcher(camera, rng), rng)
+        return Degraded(low_m, low_m, 0.0, None, kind), within_reach(scene_m, camera)
     measured_m = random_misalignment(depth_m, rng) if rng.random() < 0.125 else depth_m
     if kind == "tof":
         low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)

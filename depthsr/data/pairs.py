@@ -60,7 +60,7 @@ class TrainingPairs:
             rgb, depth_m = self._read(self._names[rng.integers(len(self._names))])
             frame_side_px, farthest_m = min(depth_m.shape), farthest(depth_m)
             rgb, depth_m = random_flip(*random_crop(rgb, depth_m, side, rng), rng)
-            degraded, target_m = random_degradation(depth_m, self._recipe, rng, farthest_m)
+            degraded, target_m = random_degradation(rgb, depth_m, self._recipe, rng, farthest_m)
             if np.isfinite(degraded.depth_m).any():  # a crop of nothing but sky has no measurement to learn from
                 rgb = random_camera(random_colour(rgb, rng), rng)
                 relative = self._relative_depth(rgb, depth_m, target_m, frame_side_px, rng) if self._relative else None

@@ -23,6 +23,9 @@ from depthsr.data.degrade import (
 from depthsr.data.resample import centre_sample, resample, resample_masked, resample_matrix
 from depthsr.types import UserError
 
+#: What a matcher finds its matches in; of the other laws none looks at it.
+PICTURE = np.random.default_rng(7).integers(0, 256, (192, 192, 3), np.uint8)
+
 
 @pytest.fixture
 def depth_m():
@@ -215,7 +218,7 @@ def test_user_mistakes(depth_m):
 def test_training_degradations_hold_what_they_promise(depth_m, recipe):
     kinds = set()
     for seed in range(60):
-        poor, target_m = random_degradation(depth_m[:192, 200:392], recipe, np.random.default_rng(seed))
+        poor, target_m = random_degradation(PICTURE, depth_m[:192, 200:392], recipe, np.random.default_rng(seed))
         kinds.add(poor.protocol)
         assert poor.depth_m.dtype == target_m.dtype == np.float32
         assert target_m.shape == (192, 192)
@@ -225,14 +228,14 @@ def test_training_degradations_hold_what_they_promise(depth_m, recipe):
         assert np.nanmax(target_m) <= AIS_CLIP_M or poor.protocol != "ais"
         if poor.protocol == "clean":
             np.testing.assert_array_equal(poor.depth_m, target_m)
-    assert kinds == ({"ais"} if recipe == "ais" else {"ais", "classical", "tof", "stereo", "clean"})
+    assert kinds == ({"ais"} if recipe == "ais" else {"ais", "classical", "tof", "stereo", "matched", "clean"})
 
 
 def test_mixed_training_varies_the_challenge_law_and_ais_does_not(depth_m):
     laws = {"ais": set(), "mixed": set()}
     for recipe, seen in laws.items():
         for seed in range(160):
-            poor, target_m = random_degradation(depth_m[:192, 200:392], recipe, np.random.default_rng(seed))
+            poor, target_m = random_degradation(PICTURE, depth_m[:192, 200:392], recipe, np.random.default_rng(seed))
             if poor.protocol == "ais":
                 seen.add((target_m.shape[0] // poor.depth_m.shape[0], poor.quantisation_step_m))
                 # Without noise a level's middle is within half a step of the sampled depth; noise moves levels.
@@ -248,7 +251,7 @@ def test_the_challenge_law_enlarges_a_room_and_no_frame_that_reaches_far():
     reaches_m = {None: [], 12.0: [], 40.0: []}
     for farthest_m, found in reaches_m.items():
         for seed in range(100):
-            _, target_m = random_degradation(crop_m, "ais", np.random.default_rng(seed), farthest_m)
+            _, target_m = random_degradation(PICTURE[:64, :64], crop_m, "ais", np.random.default_rng(seed), farthest_m)
             factor = target_m / crop_m
             unclipped = target_m < AIS_CLIP_M
             np.testing.assert_allclose(factor[unclipped], factor[unclipped][0], rtol=1e-5)
@@ -262,5 +265,5 @@ def test_the_challenge_law_enlarges_a_room_and_no_frame_that_reaches_far():
 
 def test_a_frame_of_nothing_but_sky_is_not_enlarged():
     sky = np.full((32, 32), np.inf, np.float32)
-    _, target_m = random_degradation(sky, "ais", np.random.default_rng(0))
+    _, target_m = random_degradation(PICTURE[:32, :32], sky, "ais", np.random.default_rng(0))
     np.testing.assert_array_equal(target_m, AIS_CLIP_M)

@@ -285,8 +285,8 @@ def random_degradation(
     are factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the
     depth, up to 5 of 8 bits dropped (told to the network or not), blur and holes; "tof" and "stereo" is what such a
     camera measures, "matched" what a matcher finds in the RGB and a second view of it (`depthsr.data.matching`); of
-    "clean" nothing is lost, and it is learnt to leave it alone. Of all but the challenge law every fourth sample has its
-    depths remapped (`random_depth_curve`), and of "classical", "tof" and "stereo" every eighth is a pixel off
+    "clean" nothing is lost, and it is learnt to leave it alone. Of all but the challenge law every fourth sample has
+    its depths remapped (`random_depth_curve`), and of "classical", "tof" and "stereo" every eighth is a pixel off
     (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the

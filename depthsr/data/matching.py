@@ -19,6 +19,9 @@ from depthsr.data.stereo import SLANT_PX, StereoCamera, disparity_of_1m_px
 STEP_PX = 1 / 16
 RANGE_PX = 16
 
+#: Of the frame, that a projector's dots cover.
+DOTS_SHARE = 0.15
+
 #: Semi-global matching in five directions, in eight, in three.
 SEMI_GLOBAL_MODES = (cv2.STEREO_SGBM_MODE_SGBM, cv2.STEREO_SGBM_MODE_HH, cv2.STEREO_SGBM_MODE_SGBM_3WAY)
 
@@ -79,17 +82,17 @@ def matched_stereo(
 
     NaN where no match is sure, or where it is too far. Of the camera, what the matcher decides itself does not matter.
     """
-    first = np.ascontiguousarray(rgb_HW3[:, ::-1] if camera.mirrored else rgb_HW3, np.float32) / 255
     if camera.mirrored:
-        depth_m = depth_m[:, ::-1]
+        rgb_HW3, depth_m = rgb_HW3[:, ::-1], depth_m[:, ::-1]
+    first = np.ascontiguousarray(rgb_HW3, np.float32) / np.float32(255)
     of_1m_px = disparity_of_1m_px(depth_m, camera)
     if of_1m_px == 0:
         return np.full(size, np.nan, np.float32)
     known = np.isfinite(depth_m)
     disparity = np.where(known, of_1m_px / np.where(known, depth_m, 1), 0).astype(np.float32)
     if matcher.dots:
-        first += np.float32(matcher.dots) * (rng.random((*depth_m.shape, 1), np.float32) < 0.15)
-    second = matcher.gain * second_view(first, disparity, raised_px=matcher.raised_px)
+        first = first + np.float32(matcher.dots) * (rng.random((*depth_m.shape, 1), np.float32) < DOTS_SHARE)
+    second = np.float32(matcher.gain) * second_view(first, disparity, raised_px=matcher.raised_px)
     if matcher.blur_px:
         second = cv2.GaussianBlur(second, (0, 0), matcher.blur_px)
     found = match(_picture(first, matcher.noise, rng), _picture(second, matcher.noise, rng), matcher)
@@ -118,7 +121,8 @@ def second_view(rgb_HW3: np.ndarray, disparity: np.ndarray, *, raised_px: float 
     behind = np.fmin(left, right)
     unseen = np.isnan(seen) & ~(np.abs(left - right) <= SLANT_PX)  # less is a crack in a surface that turns away
     seen = np.nan_to_num(np.where(np.isnan(seen), behind, seen))
-    view = cv2.remap(rgb_HW3, columns + seen, rows + np.float32(raised_px), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    columns, rows = columns + seen, rows + np.float32(raised_px)
+    view = cv2.remap(rgb_HW3, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return np.where(unseen[..., None], np.rot90(rgb_HW3, 2), view)
 
 

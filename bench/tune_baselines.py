@@ -20,10 +20,14 @@ from depthsr.data.layouts import open_dataset
 from depthsr.models.baselines import EDGE_AWARE
 
 GRIDS = {
-    "guided_filter": {"radius_px": (1, 2, 3), "eps": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), "guide": ("mean", "centre")},
+    "guided_filter": {
+        "radius_px": (1, 2, 3, 6, 12, 24),
+        "eps": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
+        "guide": ("mean", "centre"),
+    },
     "joint_bilateral": {
         "sigma_colour": (10, 20, 30, 45, 70),
-        "sigma_space_px": (0.4, 0.6, 0.8, 1.0, 1.4),
+        "sigma_space_px": (0.4, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0),
         "guide": ("mean", "centre"),
     },
     "fast_global_smoother": {"smoothness": (1, 10, 100, 1000, 10000), "sigma_colour": (2, 4, 6, 9)},
@@ -44,10 +48,10 @@ def training_crops(folder: str, count: int, protocol: str) -> list[tuple[np.ndar
         rng = np.random.default_rng(seed)
         y, x = (rng.integers(0, side - crop + 1) for side, crop in zip(frame.depth_m.shape, CROP_HW, strict=True))
         window = slice(y, y + CROP_HW[0]), slice(x, x + CROP_HW[1])
-        depth_m = frame.depth_m[window]
-        low_m = degrade(depth_m, protocol, seed=seed).depth_m
+        rgb, depth_m = frame.rgb[window], frame.depth_m[window]
+        low_m = degrade(depth_m, protocol, seed=seed, rgb_HW3=rgb).depth_m
         if np.isfinite(low_m).any():
-            frames.append((frame.rgb[window].astype(np.float32) / 255, low_m, ground_truth(depth_m, protocol)))
+            frames.append((rgb.astype(np.float32) / 255, low_m, ground_truth(depth_m, protocol)))
     return frames
 
 

@@ -21,7 +21,7 @@ LEFT_OUT_WITHOUT_TORCH = ("torch", "transformers", "huggingface_hub", "tensorboa
 #: What the library offers, said again so that help needs no import; a test keeps them equal.
 PROTOCOLS = (
     "ais", "gdsr-x4", "gdsr-x8", "gdsr-x16", "gdsr-x4-noisy", "gdsr-x8-noisy", "gdsr-x16-noisy",
-    "tof", "stereo", "clean",
+    "tof", "stereo", "matched", "clean",
 )  # fmt: skip
 INPUT_PROTOCOLS = ("metric", "ais")
 RUNTIMES = ("auto", "torch", "native")
@@ -264,14 +264,15 @@ def evaluate(
 @click.option("--protocol", type=click.Choice(PROTOCOLS), required=True, help="The law of the degradation.")
 @click.option("--seed", default=0, help="The same seed gives the same noise.")
 @click.option("--depth-scale", type=float, help=DEPTH_SCALE_HELP.format(""))
-def degrade(depth: str, out: str, protocol: str, seed: int, depth_scale: float | None) -> None:
+@click.option("--rgb", metavar=FRAMES, help="Pictures of the depth, paired by name: what protocol matched looks at.")
+def degrade(depth: str, out: str, protocol: str, seed: int, depth_scale: float | None, rgb: str | None) -> None:
     """Spoil good depth as a sensor would.
 
     Low resolution, quantisation, noise and holes by the law of --protocol, seeded.
     """
     from depthsr.degrade_files import degrade_files
 
-    written = degrade_files(depth, out, protocol, seed=seed, depth_scale=depth_scale)
+    written = degrade_files(depth, out, protocol, seed=seed, depth_scale=depth_scale, rgb=rgb)
     unit = "levels" if protocol == "ais" else "metres, NaN = no value"
     click.echo(f"wrote {len(written)} depth map{'s' if len(written) != 1 else ''} to {out} (float32 {unit})")
 

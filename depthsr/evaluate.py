@@ -291,7 +291,7 @@ def degraded_input(frame: Frame, name: str, dataset: FrameDataset, protocol: str
     """
     own_hw = _own_input(frame, dataset, protocol)
     if own_hw is None:
-        return degrade(frame.depth_m, protocol, seed=seed + dataset.names.index(name))
+        return degrade(frame.depth_m, protocol, seed=seed + dataset.names.index(name), rgb_HW3=frame.rgb)
     if protocol == "ais":
         levels = own_hw.astype(np.float32)
         return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, protocol)

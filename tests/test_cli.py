@@ -24,6 +24,7 @@ from depthsr.infer import PROTOCOLS as INPUT_PROTOCOLS
 from depthsr.infer import load
 from depthsr.io import DEPTH_FORMATS, read_depth, read_rgb, write_depth, write_picture
 from depthsr.runtime import RUNTIMES
+from depthsr.types import UserError
 
 RANDOM = np.random.default_rng(0)
 
@@ -115,6 +116,25 @@ def test_degrade_writes_what_the_law_gives_whatever_lies_beside(frames):
             np.testing.assert_array_equal(
                 np.load(f"{protocol}/{name}.npy"), degrade(truth_m[name], protocol, seed=7 + i).raw
             )
+
+
+def test_degrade_matches_pictures_where_they_are_given(frames):
+    rgb = RANDOM.integers(0, 256, (48, 160, 3), np.uint8)
+    depth_m = np.tile(np.linspace(9, 10, 160, dtype=np.float32), (48, 1))
+    write_picture("picture/b.png", rgb)
+    np.save("b.npy", depth_m)
+    command = ["degrade", "--depth", "b.npy", "--out", "matched", "--seed", "7", "--protocol"]
+    run(*command, "matched", "--rgb", "picture/b.png")
+    expected_m = degrade(depth_m, "matched", seed=7, rgb_HW3=rgb).raw
+    assert np.isfinite(expected_m).mean() > 0.3
+    np.testing.assert_array_equal(np.load("matched/b.npy"), expected_m)
+    for said, options in (
+        ("needs the RGB too", ["matched"]),
+        ("does not look at RGB", ["tof", "--rgb", "picture/b.png"]),
+        ("differ in size", ["matched", "--rgb", f"rgb/{frames[0]}.jpg"]),
+    ):
+        with pytest.raises(UserError, match=said):
+            cli.app(command + options, standalone_mode=False)
 
 
 def test_degrade_never_replaces_its_input(frames, capfd, monkeypatch):

@@ -21,8 +21,8 @@ from depthsr.types import UserError
 
 
 def random_depth(rng: np.random.Generator) -> np.ndarray:
-    """48×64 metres with surfaces, a sky and a few pixels without a value."""
-    surface = cv2.GaussianBlur(rng.uniform(-1, 1, (48, 64)), (0, 0), 6)
+    """48×96 metres with surfaces, a sky and a few pixels without a value."""
+    surface = cv2.GaussianBlur(rng.uniform(-1, 1, (48, 96)), (0, 0), 6)
     depth_m = (np.exp(12 * surface) * 20).astype(np.float32)
     depth_m[:8, :20] = np.inf
     depth_m[30:33, 40:42] = np.nan
@@ -35,7 +35,7 @@ def pairs(tmp_path: Path) -> Path:
     for folder in ("rgb", "depth"):
         (tmp_path / folder).mkdir()
     for name in ("hall_1", "hall_2", "kitchen_1", "yard_1", "yard_2"):
-        rgb = cv2.GaussianBlur(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), (0, 0), 2)
+        rgb = cv2.GaussianBlur(rng.integers(0, 256, (48, 96, 3), dtype=np.uint8), (0, 0), 2)
         assert cv2.imwrite(str(tmp_path / f"rgb/{name}.png"), rgb)
         np.save(tmp_path / f"depth/{name}.npy", random_depth(rng))
     return tmp_path
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_definition(pairs: Path, protocol: str) -> None:
     expected: dict[str, list] = {name: [] for name in BASELINES}
     for i, name in enumerate(["hall_1", "hall_2", "kitchen_1", "yard_1", "yard_2"]):
         rgb, depth_m = read_pair(pairs, name)
-        degraded = degrade(depth_m, protocol, seed=7 + i)
+        degraded = degrade(depth_m, protocol, seed=7 + i, rgb_HW3=np.rint(rgb * 255).astype(np.uint8))
         truth_m = ground_truth(depth_m, protocol)
         for method, baseline in BASELINES.items():
             depth = baseline(rgb, degraded.depth_m, protocol)
@@ -76,7 +76,7 @@ def test_scores_are_those_of_the_definition(pairs: Path, protocol: str) -> None:
 
 def test_ranges_are_scored_apart(pairs: Path) -> None:
     """The challenge's first level ends at 16 m; elsewhere the limits are 5 and 20 m."""
-    np.save(pairs / "depth/hall_1.npy", np.random.default_rng(6).uniform(1, 60, (48, 64)).astype(np.float32))
+    np.save(pairs / "depth/hall_1.npy", np.random.default_rng(6).uniform(1, 60, (48, 96)).astype(np.float32))
     for protocol, limits_m in (("ais", (16,)), ("gdsr-x4", (5, 20))):
         result = evaluate(pairs, protocol, ["nearest"], baselines=False, limit=1)
         rgb, depth_m = read_pair(pairs, "hall_1")
@@ -229,14 +229,14 @@ def test_a_network_gets_what_the_protocol_knows(pairs: Path, tmp_path: Path) -> 
 
 
 def test_frames_without_depth_are_left_out_and_said(pairs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    np.save(pairs / "depth/hall_2.npy", np.full((48, 64), np.nan, np.float32))
-    np.save(pairs / "depth/yard_1.npy", np.full((48, 64), np.inf, np.float32))  # all sky: nothing for a ToF camera
+    np.save(pairs / "depth/hall_2.npy", np.full((48, 96), np.nan, np.float32))
+    np.save(pairs / "depth/yard_1.npy", np.full((48, 96), np.inf, np.float32))  # all sky: nothing for a ToF camera
     result = evaluate(pairs, "tof", ["bilinear"], baselines=False)
     assert result["frames"] == 3
     assert "hall_2 is left out" in caplog.text
     assert "yard_1 is left out" in caplog.text
     for name in ("hall_1", "kitchen_1", "yard_2"):
-        np.save(pairs / f"depth/{name}.npy", np.zeros((48, 64), np.float32))
+        np.save(pairs / f"depth/{name}.npy", np.zeros((48, 96), np.float32))
     with pytest.raises(UserError, match="no frame"):
         evaluate(pairs, "tof", ["bilinear"], baselines=False)
 

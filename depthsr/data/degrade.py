@@ -13,7 +13,7 @@ import numpy as np
 
 from depthsr.data.augment import farthest, random_depth_curve, random_misalignment, random_reach
 from depthsr.data.blobs import blobs
-from depthsr.data.matching import matched_stereo, random_matcher
+from depthsr.data.matching import Matcher, matched_stereo, random_matcher
 from depthsr.data.resample import centre_sample, resample_masked
 from depthsr.data.stereo import StereoCamera, random_camera_pair, reach_m, stereo
 from depthsr.types import SKY_FLOAT16, UserError
@@ -48,6 +48,7 @@ PROTOCOLS = (
     *(f"gdsr-x{factor}-noisy" for factor in GDSR_FACTORS),
     "tof",
     "stereo",
+    "matched",
     "clean",
 )
 
@@ -85,11 +86,11 @@ def remove_sky(depth_m: np.ndarray) -> np.ndarray:
 def ground_truth(depth_m: np.ndarray, protocol: str) -> np.ndarray:
     """What a protocol's result is scored against: H×W float32 metres, NaN where not scored.
 
-    ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored; stereo: nor is
-    what lies farther than the camera measures.
+    ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored; stereo, matched:
+    nor is what lies farther than the camera measures.
     """
     _check(protocol)
-    if protocol == "stereo":
+    if protocol in ("stereo", "matched"):
         return within_reach(remove_sky(depth_m), StereoCamera())
     return remove_sky(depth_m) if protocol == "tof" else clip_sky(depth_m)
 
@@ -100,8 +101,10 @@ def within_reach(depth_m: np.ndarray, camera: StereoCamera) -> np.ndarray:
         return np.where(depth_m <= reach_m(depth_m, camera), depth_m, np.nan).astype(np.float32)
 
 
-def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
+def degrade(depth_m: np.ndarray, protocol: str, *, seed: int, rgb_HW3: np.ndarray | None = None) -> Degraded:
     """Degrade H×W metres (inf or 65504 = sky, NaN or <= 0 = no value) by a named protocol.
+
+    rgb_HW3  uint8, what the depth is the depth of; "matched" alone looks at it.
 
     ais        the 2024 AIS depth-compression challenge: ×8, 4 bits dropped, its noise (`ais_levels`).
     gdsr-xN    antialiased bicubic ÷N of the depth clipped at 300 m, as in guided depth super-resolution papers.
@@ -109,9 +112,10 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
     tof        area mean ÷4 (flying pixels at edges), noise growing with distance, dropped edges, holes, 1 mm steps.
     stereo     a stereo camera (depthsr.data.stereo) at ÷2: shadows without a value beside what is near, fattened edges,
                disparities off by a tenth of a pixel, mismatches, holes.
+    matched    what OpenCV's semi-global matcher finds in the RGB and a second view made of it (depthsr.data.matching).
     clean      nothing is lost but what lies beyond 300 m: whatever a method does to such a map is damage.
 
-    Raises UserError for an unknown protocol or a map smaller than the factor.
+    Raises UserError for an unknown protocol, a map smaller than the factor, or "matched" without RGB.
     """
     _check(protocol)
     if protocol == "ais":
@@ -122,6 +126,11 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int) -> Degraded:
         return Degraded(low_m, low_m, TOF_STEP_M, None, protocol)
     if protocol == "stereo":
         low_m = stereo(remove_sky(depth_m), low_size(depth_m, STEREO_FACTOR), StereoCamera(), rng)
+        return Degraded(low_m, low_m, 0.0, None, protocol)
+    if protocol == "matched":
+        if rgb_HW3 is None:
+            raise UserError("what is matched are pictures: protocol matched needs the RGB too (depthsr degrade --rgb).")
+        low_m = matched_stereo(rgb_HW3, remove_sky(depth_m), depth_m.shape, StereoCamera(), Matcher(), rng)
         return Degraded(low_m, low_m, 0.0, None, protocol)
     clipped_m = clip_sky(depth_m)
     if protocol == "clean":

@@ -127,7 +127,12 @@ def second_view(rgb_HW3: np.ndarray, disparity: np.ndarray, *, raised_px: float 
 
 
 def match(first_HW3: np.ndarray, second_HW3: np.ndarray, matcher: Matcher) -> np.ndarray:
-    """Disparity of the first uint8 RGB picture in pixels, float32, NaN where no match is sure."""
+    """Disparity of the first uint8 RGB picture in pixels, float32, NaN where no match is sure.
+
+    There is none in its first range_px columns, for which the second picture is too short.
+    """
+    if first_HW3.shape[1] <= matcher.range_px + matcher.block_px:
+        return np.full(first_HW3.shape[:2], np.nan, np.float32)
     if matcher.mode is None:
         by_blocks = cv2.StereoBM.create(matcher.range_px, matcher.block_px)
         by_blocks.setUniquenessRatio(matcher.uniqueness)

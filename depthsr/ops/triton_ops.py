@@ -1,7 +1,7 @@
 """The Triton kernels as torch.ops.depthsr.*_triton.
 
 `triton_op` lets torch.compile see the kernels inside: they are scheduled and their memory planned with the rest of the
-graph, which an opaque custom op would prevent.
+graph, which an opaque custom op would prevent. Those that only inference needs are in triton_ops_without_gradient.
 """
 
 from __future__ import annotations
@@ -15,30 +15,22 @@ from torch.library import triton_op
 
 from depthsr.kernels import adain as adain_kernels
 from depthsr.kernels import feed_forward as feed_forward_kernels
-from depthsr.kernels import fill_holes as fill_holes_kernels
 from depthsr.kernels import fold_naf_block as fold_kernels
 from depthsr.kernels import gated_depthwise as gated_depthwise_kernels
-from depthsr.kernels import joint_bilateral_upsample as joint_bilateral_kernels
 from depthsr.kernels import layer_norm_2d as layer_norm_2d_kernels
-from depthsr.kernels import mix_candidates as mix_kernels
 from depthsr.kernels import naf_block as naf_block_kernels
 from depthsr.kernels import scaled_conv1x1 as scaled_conv1x1_kernels
 from depthsr.kernels import simple_gate as simple_gate_kernels
-from depthsr.kernels import surrounding_measurements as surrounding_kernels
 from depthsr.kernels.block_sizes import MAX_CHANNELS
 from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
 from depthsr.ops.fold import fold_naf_block
-from depthsr.ops.reference import (
-    ERROR_OFFSET,
-    FLOOR,
-    REACH,
-    REACH_OVER_HOLES,
-    SIGMA_COLOUR,
-    SIGMA_SPACE,
-    NAFBlockWeights,
-)
+from depthsr.ops.reference import NAFBlockWeights
 from depthsr.ops.registration import layout_of
+from depthsr.ops.triton_ops_without_gradient import fill_holes as fill_holes
+from depthsr.ops.triton_ops_without_gradient import joint_bilateral_upsample as joint_bilateral_upsample
+from depthsr.ops.triton_ops_without_gradient import mix_candidates as mix_candidates
+from depthsr.ops.triton_ops_without_gradient import surrounding_measurements as surrounding_measurements
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -236,59 +228,6 @@ LIMITS: dict[str, Callable[..., str | None]] = {
     "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
     **{op: partial(registration.why_no_gradient, "triton", op) for op in registration.WITHOUT_GRADIENT},
 }
-
-
-# --- fill_holes, surrounding_measurements ----------------------------------------------------------------------
-
-
-@triton_op("depthsr::fill_holes_triton", mutates_args={})
-def fill_holes(x: Tensor, valid: Tensor) -> Tensor:
-    return fill_holes_kernels.fill_holes(x.contiguous(), valid.contiguous())
-
-
-@triton_op("depthsr::surrounding_measurements_triton", mutates_args={})
-def _surrounding_measurements(x: Tensor, valid: Tensor, height: int, width: int) -> Tensor:
-    return surrounding_kernels.surrounding_measurements(
-        x.contiguous(), valid.contiguous(), (height, width), REACH_OVER_HOLES
-    )
-
-
-def surrounding_measurements(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int]) -> Tensor:
-    return _surrounding_measurements(x_B1hw, valid_B1hw, *size)
-
-
-fill_holes.register_autograd(partial(registration.no_gradient, "fill_holes"))
-_surrounding_measurements.register_autograd(partial(registration.no_gradient, "surrounding_measurements"))
-
-
-# --- mix_candidates --------------------------------------------------------------------------------------------
-
-
-@triton_op("depthsr::mix_candidates_triton", mutates_args={})
-def mix_candidates(
-    logits: Tensor, correction: Tensor, error: Tensor, candidates: Tensor, ambiguity: Tensor
-) -> tuple[Tensor, Tensor]:
-    return mix_kernels.mix_candidates(
-        _channels_last(logits), _channels_last(correction), _channels_last(error),
-        candidates.contiguous(), ambiguity.contiguous(), ERROR_OFFSET,
-    )  # fmt: skip
-
-
-mix_candidates.register_autograd(partial(registration.no_gradient, "mix_candidates"))
-
-
-# --- joint_bilateral_upsample ----------------------------------------------------------------------------------
-
-
-@triton_op("depthsr::joint_bilateral_upsample_triton", mutates_args={})
-def joint_bilateral_upsample(x: Tensor, confidence: Tensor, guide: Tensor, coarse_guide: Tensor) -> Tensor:
-    return joint_bilateral_kernels.joint_bilateral_upsample(
-        x.contiguous(), confidence.contiguous(), _dense(guide),
-        coarse_guide.contiguous(), REACH, SIGMA_SPACE, SIGMA_COLOUR, FLOOR,
-    )  # fmt: skip
-
-
-joint_bilateral_upsample.register_autograd(partial(registration.no_gradient, "joint_bilateral_upsample"))
 
 
 # --- feed_forward ----------------------------------------------------------------------------------------------

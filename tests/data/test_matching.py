@@ -107,6 +107,16 @@ def test_disparities_are_steps_of_a_sixteenth():
     assert np.nanmedian(found) == 7
 
 
+@pytest.mark.parametrize("mode", [cv2.STEREO_SGBM_MODE_HH, None])
+def test_the_first_columns_have_no_value_nor_has_a_picture_of_nothing_else(mode):
+    matcher = replace(FAITHFUL, mode=mode, block_px=9)
+    first = picture()
+    assert np.isnan(match(first, first, matcher)[:, :32]).all()
+    for width in (16, 32, 37, 41):
+        narrow = first[:, :width].copy()
+        assert np.isnan(match(narrow, narrow, matcher)).all()
+
+
 def test_a_seed_decides_everything_and_the_matchers_of_training_differ():
     rng = np.random.default_rng(3)
     camera = replace(random_camera_pair(160, rng), nearest_px=30)

@@ -1,8 +1,9 @@
 """Settings of the edge-aware baselines, chosen for each degradation on training frames, never on validation frames.
 
 Made by `python bench/tune_baselines.py --data rgbd-game` (40 crops of 320×240 from 20 tracks, CPU, commit 93c4844). The
-comments are RMSE and MAE in metres on those crops. sigma_colour 70 and sigma_space_px 1.4 were tried on tof and stereo
-alone; stereo at commit 099a0e5, where the guided filter's largest radius and the largest sigma_space_px won.
+comments are RMSE and MAE in metres on those crops. sigma_colour 70 and sigma_space_px 1.4 were tried on tof, stereo and
+matched alone; stereo at commit 099a0e5, where the guided filter's largest radius and the largest sigma_space_px won;
+matched at 5273084, where larger ones were tried too, with the better of the other settings.
 """
 
 from __future__ import annotations

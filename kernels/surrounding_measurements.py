@@ -19,16 +19,16 @@ BLOCK = 128
 
 @triton.jit
 def _forward(x_ptr, valid_ptr, out_ptr, height, width, coarse_height, coarse_width,
-             REACH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+             row_spacing, column_spacing, REACH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row, plane = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     column = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     exists = column < width
     direction = plane % 9
     down, right = direction // 3 - 1, direction % 3 - 1
     first = plane // 9 * coarse_height * coarse_width
-    y = (2 * row + 1) * coarse_height // (2 * height) + down + tl.zeros((BLOCK,), tl.int64)
+    y = (2 * row + 1) * coarse_height // (2 * height) + down * row_spacing + tl.zeros((BLOCK,), tl.int64)
     y = tl.minimum(tl.maximum(y, 0), coarse_height - 1)
-    x = (2 * column + 1) * coarse_width // (2 * width) + right
+    x = (2 * column + 1) * coarse_width // (2 * width) + right * column_spacing
     x = tl.minimum(tl.maximum(x, 0), coarse_width - 1)
     at = first + y * coarse_width + x
     value = tl.load(x_ptr + at, mask=exists, other=0.0)
@@ -47,12 +47,15 @@ def _forward(x_ptr, valid_ptr, out_ptr, height, width, coarse_height, coarse_wid
     tl.store(out_ptr + (plane * height + row) * width + column, value, mask=exists)
 
 
-def surrounding_measurements(x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int], reach: int) -> Tensor:
-    """Both contiguous; so is the result."""
+def surrounding_measurements(
+    x_B1hw: Tensor, valid_B1hw: Tensor, size: tuple[int, int], spacing: tuple[int, int], reach: int
+) -> Tensor:
+    """Both contiguous; so is the result. spacing: of rows and columns, coarse pixels."""
     batch, _, coarse_height, coarse_width = x_B1hw.shape
     height, width = size
     out = torch.empty((batch, 9, height, width), dtype=x_B1hw.dtype, device=x_B1hw.device)
     launcher(_forward)[(triton.cdiv(width, BLOCK), height, batch * 9)](
-        x_B1hw, valid_B1hw.view(torch.uint8), out, height, width, coarse_height, coarse_width, REACH=reach, BLOCK=BLOCK
-    )
+        x_B1hw, valid_B1hw.view(torch.uint8), out, height, width, coarse_height, coarse_width, *spacing,
+        REACH=reach, BLOCK=BLOCK,
+    )  # fmt: skip
     return out

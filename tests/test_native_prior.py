@@ -35,8 +35,9 @@ def reference(rgb, depth_m, valid, step_m=0.0, max_depth_m=0.0, filling_m=None):
 def neighbours(prior):
     """The nine coarse pixels around each fine one, as the prior's indices say."""
     _, h, w = prior["around"].shape
-    rows = [np.clip(prior["nearest_row"] + offset, 0, h - 1) for offset in (-1, 0, 1)]
-    columns = [np.clip(prior["nearest_column"] + offset, 0, w - 1) for offset in (-1, 0, 1)]
+    down, right = prior["spacing"]
+    rows = [np.clip(prior["nearest_row"] + offset, 0, h - 1) for offset in (-down, 0, down)]
+    columns = [np.clip(prior["nearest_column"] + offset, 0, w - 1) for offset in (-right, 0, right)]
     offsets = [(row, column) for row in rows for column in columns]
     return np.stack([plane[np.ix_(*offset)] for plane, offset in zip(prior["around"], offsets, strict=True)])
 

@@ -173,6 +173,7 @@ py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& va
   out["around"] = as_array(std::move(around), {9, prior.low_height, prior.low_width});
   out["nearest_row"] = as_array(std::move(prior.nearest_row), {height});
   out["nearest_column"] = as_array(std::move(prior.nearest_column), {width});
+  out["spacing"] = py::make_tuple(prior.row_spacing, prior.column_spacing);
   out["condition"] = py::make_tuple(prior.condition[0], prior.condition[1]);
   out["scale_m"] = prior.scale_m;
   return out;

@@ -123,17 +123,18 @@ DEPTHSR_INLINE void split_columns(const Number* from, std::int64_t width, std::i
 }
 
 // One coarse row at 2 · half columns whose nearest coarse pixels are `nearest`: three planes (FineRow::coarse), each of
-// its own map (Prior::around). Outside of the frame its border is repeated.
+// its own map (Prior::around), `spacing` coarse columns apart. Outside of the frame its border is repeated.
 DEPTHSR_INLINE void spread_coarse_row(const float* const maps[3], std::int64_t coarse_row, std::int64_t low_width,
-                                      const std::int32_t* nearest, std::int64_t half, float* to) {
+                                      std::int64_t spacing, const std::int32_t* nearest, std::int64_t half,
+                                      float* to) {
   const std::int64_t first = coarse_row * low_width;
   const float *left_of = maps[0] + first, *at = maps[1] + first, *right_of = maps[2] + first;
   float *left = to, *middle = to + 2 * half, *right = to + 4 * half;
   for (std::int64_t i = 0; i < 2 * half; ++i) {
     const std::int64_t column = nearest[i];
-    left[i] = left_of[max(column - 1, 0)];
+    left[i] = left_of[max(column - spacing, 0)];
     middle[i] = at[column];
-    right[i] = right_of[min(column + 1, low_width - 1)];
+    right[i] = right_of[min(column + spacing, low_width - 1)];
   }
 }
 
@@ -144,9 +145,10 @@ DEPTHSR_INLINE void read_fine_row(const UNetInput& in, std::int64_t y, const std
     split_columns(in.upsampled + (i * in.height + y) * in.width, in.width, half, row.candidates[i]);
   split_columns(in.ambiguity + y * in.width, in.width, half, row.ambiguity);
   for (int down = 0; down < 3; ++down) {
-    const std::int64_t coarse_row = min(max(in.nearest_row[y] + down - 1, 0), in.low_height - 1);
+    const std::int64_t coarse_row = min(max(in.nearest_row[y] + (down - 1) * in.row_spacing, 0), in.low_height - 1);
     if (row.coarse_row[down] != coarse_row) {
-      spread_coarse_row(in.around + 3 * down, coarse_row, in.low_width, nearest_columns, half, row.coarse[down]);
+      spread_coarse_row(in.around + 3 * down, coarse_row, in.low_width, in.column_spacing, nearest_columns, half,
+                        row.coarse[down]);
       row.coarse_row[down] = coarse_row;
     }
     for (int right = 0; right < 3; ++right)

@@ -11,4 +11,7 @@ namespace depthsr {
 std::vector<float> measured_towards(const float* filled, const bool* valid, std::int64_t height, std::int64_t width,
                                     std::int64_t down, std::int64_t right);
 
+// Along one axis, coarse pixels from a fine pixel's nearest one to the others that are taken around it.
+std::int64_t coarse_spacing(std::int64_t coarse, std::int64_t fine);
+
 }  // namespace depthsr

@@ -139,6 +139,8 @@ void Network::infer(const Frame& frame, bool bfloat16, float* depth_m, float* er
       .around = {},
       .nearest_row = prior.nearest_row.data(),
       .nearest_column = prior.nearest_column.data(),
+      .row_spacing = prior.row_spacing,
+      .column_spacing = prior.column_spacing,
       .condition = {prior.condition[0], prior.condition[1]},
       .scale_m = prior.scale_m,
       .limit_m = largest_result_m(frame),

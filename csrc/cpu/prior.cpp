@@ -192,6 +192,8 @@ Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, 
   prior.filled = std::move(filled.values);
   prior.nearest_row = std::move(rows.nearest);
   prior.nearest_column = std::move(columns.nearest);
+  prior.row_spacing = coarse_spacing(low_height, height);
+  prior.column_spacing = coarse_spacing(low_width, width);
   prior.condition[0] = step * 10;
   prior.condition[1] = static_cast<float>(log2_factor / 4);
   prior.scale_m = scale_m;

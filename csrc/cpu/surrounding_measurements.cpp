@@ -11,6 +11,7 @@ namespace {
 
 // As in depthsr/ops/reference.py.
 constexpr std::int32_t kReachOverHoles = 256;
+constexpr std::int64_t kSpacing = 4;  // SPACING_PX
 
 // The nearest coarse pixels along one axis, moved by `offset` and kept inside.
 std::vector<std::int32_t> moved(std::vector<std::int32_t> nearest, std::int64_t offset, std::int64_t coarse) {
@@ -19,6 +20,10 @@ std::vector<std::int32_t> moved(std::vector<std::int32_t> nearest, std::int64_t 
 }
 
 }  // namespace
+
+std::int64_t coarse_spacing(std::int64_t coarse, std::int64_t fine) {
+  return std::max<std::int64_t>(1, (2 * kSpacing * coarse + fine) / (2 * fine));
+}
 
 std::vector<float> measured_towards(const float* filled, const bool* valid, std::int64_t height, std::int64_t width,
                                     std::int64_t down, std::int64_t right) {
@@ -46,15 +51,17 @@ void surrounding_measurements(const float* x, const bool* valid, Upsampling shap
                               ParallelFor parallel_for) {
   const std::vector<std::int32_t> nearest_row = nearest_coarse(shape.coarse_height, shape.height);
   const std::vector<std::int32_t> nearest_column = nearest_coarse(shape.coarse_width, shape.width);
+  const std::int64_t row_spacing = coarse_spacing(shape.coarse_height, shape.height);
+  const std::int64_t column_spacing = coarse_spacing(shape.coarse_width, shape.width);
   const std::int64_t coarse_pixels = shape.coarse_height * shape.coarse_width;
   parallel_for(shape.batch * 9, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t plane = begin; plane < end; ++plane) {
       const std::int64_t first = plane / 9 * coarse_pixels, down = plane % 9 / 3 - 1, right = plane % 3 - 1;
       const std::vector<float> map =
           measured_towards(x + first, valid + first, shape.coarse_height, shape.coarse_width, down, right);
-      const std::vector<std::int32_t> columns = moved(nearest_column, right, shape.coarse_width);
+      const std::vector<std::int32_t> columns = moved(nearest_column, right * column_spacing, shape.coarse_width);
       float* to = out + plane * shape.height * shape.width;
-      for (const std::int32_t row : moved(nearest_row, down, shape.coarse_height)) {
+      for (const std::int32_t row : moved(nearest_row, down * row_spacing, shape.coarse_height)) {
         const float* from = map.data() + row * shape.coarse_width;
         for (std::int64_t i = 0; i < shape.width; ++i) to[i] = from[columns[i]];
         to += shape.width;

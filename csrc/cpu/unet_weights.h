@@ -35,6 +35,7 @@ struct UNetInput {
   std::int64_t height, width, low_height, low_width;
   const float *upsampled, *ambiguity, *valid, *around[9];  // of Prior
   const std::int32_t *nearest_row, *nearest_column;
+  std::int64_t row_spacing, column_spacing;
   float condition[2];
   float scale_m, limit_m;  // the depth is clipped to [0, limit_m]
 };

@@ -13,7 +13,15 @@ from depthsr.kernels import joint_bilateral_upsample as joint_bilateral_kernels
 from depthsr.kernels import mix_candidates as mix_kernels
 from depthsr.kernels import surrounding_measurements as surrounding_kernels
 from depthsr.ops import registration
-from depthsr.ops.reference import ERROR_OFFSET, FLOOR, REACH, REACH_OVER_HOLES, SIGMA_COLOUR, SIGMA_SPACE
+from depthsr.ops.reference import (
+    ERROR_OFFSET,
+    FLOOR,
+    REACH,
+    REACH_OVER_HOLES,
+    SIGMA_COLOUR,
+    SIGMA_SPACE,
+    coarse_spacing,
+)
 from depthsr.ops.registration import layout_of
 
 
@@ -24,8 +32,9 @@ def fill_holes(x: Tensor, valid: Tensor) -> Tensor:
 
 @triton_op("depthsr::surrounding_measurements_triton", mutates_args={})
 def _surrounding_measurements(x: Tensor, valid: Tensor, height: int, width: int) -> Tensor:
+    spacing = coarse_spacing(x.shape[2], height), coarse_spacing(x.shape[3], width)
     return surrounding_kernels.surrounding_measurements(
-        x.contiguous(), valid.contiguous(), (height, width), REACH_OVER_HOLES
+        x.contiguous(), valid.contiguous(), (height, width), spacing, REACH_OVER_HOLES
     )
 
 

@@ -228,8 +228,9 @@ void make_prior(Run& run) {
   for (int k = 0; k < 9; ++k)
     for (const std::int32_t row : prior.nearest_row)
       for (const std::int32_t column : prior.nearest_column) {
-        const std::int64_t y = std::clamp<std::int64_t>(row + k / 3 - 1, 0, prior.low_height - 1);
-        const std::int64_t x = std::clamp<std::int64_t>(column + k % 3 - 1, 0, prior.low_width - 1);
+        const std::int64_t y = std::clamp<std::int64_t>(row + (k / 3 - 1) * prior.row_spacing, 0, prior.low_height - 1);
+        const std::int64_t x =
+            std::clamp<std::int64_t>(column + (k % 3 - 1) * prior.column_spacing, 0, prior.low_width - 1);
         *out++ = prior.around(k)[y * prior.low_width + x];
       }
 }

@@ -90,18 +90,36 @@ def test_holes_look_for_the_next_measurement_in_each_direction(size, measured):
     torch.testing.assert_close(reference.measured_towards(x, valid), expected, rtol=0, atol=0)
 
 
-def test_surrounding_measurements_are_the_3x3_where_all_is_measured_and_reach_over_holes():
-    x = torch.arange(1.0, 31).reshape(1, 1, 5, 6)
-    everywhere = torch.ones_like(x, dtype=torch.bool)
-    found = reference.surrounding_measurements(x, everywhere, (10, 12))
-    padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
-    expected = torch.cat([padded[..., i : i + 5, j : j + 6] for i in range(3) for j in range(3)], 1)
-    torch.testing.assert_close(found, expected.repeat_interleave(2, 2).repeat_interleave(2, 3), rtol=0, atol=0)
-    # A hole two columns wide in the middle row: from its left column, the surface on its right is the candidate there.
-    hole = everywhere.clone()
-    hole[0, 0, 2, 2:4] = False
-    at_hole = reference.surrounding_measurements(x, hole, (5, 6))[0, :, 2, 2]
+@pytest.mark.parametrize(
+    ("factor", "spacing"), [((1, 1), (4, 4)), ((2, 2), (2, 2)), ((3, 3), (1, 1)), ((8, 8), (1, 1)), ((1, 2), (4, 2))]
+)
+def test_surrounding_measurements_are_3x3_of_which_the_next_lie_four_fine_pixels_away(factor, spacing):
+    x, _ = measurement((9, 11), 1.0)
+    size = 9 * factor[0], 11 * factor[1]
+    found = reference.surrounding_measurements(x, torch.ones_like(x, dtype=torch.bool), size)
+    down, right = spacing
+    padded = torch.nn.functional.pad(x, (right, right, down, down), mode="replicate")
+    places = [(i, j) for i in (0, down, 2 * down) for j in (0, right, 2 * right)]
+    expected = torch.cat([padded[..., i : i + 9, j : j + 11] for i, j in places], 1)
+    torch.testing.assert_close(
+        found, expected.repeat_interleave(factor[0], 2).repeat_interleave(factor[1], 3), rtol=0, atol=0
+    )
+
+
+def test_surrounding_measurements_reach_over_holes():
+    """A hole two columns wide in the middle row: from its left column, the surface on its right is the candidate."""
+    x, _ = measurement((5, 6), 1.0)
+    valid = torch.ones_like(x, dtype=torch.bool)
+    valid[0, 0, 2, 2:4] = False
+    at_hole = reference.surrounding_measurements(x, valid, (20, 24))[0, :, 10, 10]
     assert at_hole[3:6].tolist() == [x[0, 0, 2, 1].item(), x[0, 0, 2, 2].item(), x[0, 0, 2, 4].item()]
+
+
+@pytest.mark.parametrize("fine", [1, 7, 64])
+def test_spacing_is_the_nearest_whole_number_and_at_least_one(fine):
+    for coarse in range(1, fine + 1):
+        exact = reference.SPACING_PX * coarse / fine
+        assert reference.coarse_spacing(coarse, fine) == max(1, int(exact + 0.5))
 
 
 def test_gradients():

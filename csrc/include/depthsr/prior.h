@@ -10,8 +10,8 @@
 namespace depthsr {
 
 // One frame. Maps are row by row; depth is in units of scale_m. The coarse pixels around a fine one, which the
-// reference lists as nine more candidates, stay where they are: around(i) at nearest_row + i / 3 - 1 and
-// nearest_column + i % 3 - 1, each clamped to the coarse frame.
+// reference lists as nine more candidates, stay where they are: around(i) at nearest_row
+// + (i / 3 - 1) * row_spacing and nearest_column + (i % 3 - 1) * column_spacing, each clamped to the coarse frame.
 struct Prior {
   std::int64_t height, width;          // of the guide
   std::int64_t low_height, low_width;  // of the measurement
@@ -22,6 +22,7 @@ struct Prior {
   std::array<std::vector<float>, 9> towards;  // of each direction, where not as `filled`; see around
   std::vector<std::int32_t> nearest_row;     // height: the nearest coarse row, before offset and clamping
   std::vector<std::int32_t> nearest_column;  // width
+  std::int64_t row_spacing, column_spacing;  // of the coarse pixels around a fine one
   float condition[2];                  // quantisation step and log2 of the upsampling factor, both about 0 to 1
   float scale_m;                       // metres per unit
 

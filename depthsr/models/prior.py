@@ -42,9 +42,9 @@ class Prior(NamedTuple):
 
     candidates_BKHW  what the network chooses between at each pixel, K = UPSAMPLINGS + 9. First the hole-filled depth
                     upsampled in three ways: bilinear (best where there is no edge), joint bilateral for depth that is
-                    a mean over its pixel, and joint bilateral for depth that samples its pixel's centre. Then the 3×3
-                    low-resolution pixels around it as they are (in place of a hole, the next measurement in that
-                    direction): at an edge one of them is the surface it lies on.
+                    a mean over its pixel, and joint bilateral for depth that samples its pixel's centre. Then 3×3
+                    low-resolution pixels around it as they are, SPACING_PX fine pixels apart at least (in place of a
+                    hole, the next measurement in that direction): at an edge one of them is the surface it lies on.
     ambiguity_B1HW  how far they may be off: spread of the 3×3 low-resolution neighbourhood plus quantisation step,
                     larger in holes. The network's correction is multiplied by it, so where the measurement leaves no
                     doubt the result is the measurement, at any depth and in any unit.

@@ -19,7 +19,7 @@ aloe        2006 (Hirschmüller and Scharstein, CVPR 2007): aloeL.jpg, aloeR.jpg
 With each a second folder, NAME-stereo, whose measurement is a real one: what OpenCV's semi-global matcher makes of the
 pair, with its holes, fattened edges and mismatches, in lr/. (Aloe's depth is 100 over the disparity there, no metres.)
 
-    depthsr eval --data real/motorcycle-stereo --split all --protocol stereo
+    depthsr eval --data real/motorcycle-stereo --split all --protocol matched
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from depthsr import UserError
+from depthsr.data.matching import Matcher, match
 from depthsr.io import read_rgb, read_values, write_depth, write_picture
 
 #: Of the calibration file of Motorcycle, at a quarter of its size (lengths in pixels but for the baseline).
@@ -53,35 +53,15 @@ def aloe(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def motorcycle_stereo(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `motorcycle`, and the depth that matching gives, NaN where it gives none."""
     rgb_HW3, depth_m = motorcycle(folder)
-    disparity_px = match(rgb_HW3, read_rgb(folder / "motorcycle_right.png"), least_px=0, count_px=80)
+    disparity_px = match(rgb_HW3, read_rgb(folder / "motorcycle_right.png"), Matcher(range_px=80))
     return rgb_HW3, depth_m, FOCAL_LENGTH_PX * BASELINE_M / (disparity_px + PRINCIPAL_POINTS_APART_PX)
 
 
 def aloe_stereo(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `aloe`, with 100 over the disparity, a depth without a unit; and the same of what matching gives."""
     rgb_HW3, disparity_px = aloe(folder)
-    return rgb_HW3, 100 / disparity_px, 100 / match(rgb_HW3, read_rgb(folder / "aloeR.jpg"), least_px=16, count_px=224)
-
-
-def match(left_HW3: np.ndarray, right_HW3: np.ndarray, *, least_px: int, count_px: int) -> np.ndarray:
-    """Disparity of the left picture in pixels, float64, NaN where no match is sure: OpenCV's semi-global matcher
-    (Hirschmüller, PAMI 2008) in all eight directions, with the penalties, checks and speckle filter of its sample.
-    """
-    window_px, channels = 5, 3
-    matcher = cv2.StereoSGBM.create(
-        minDisparity=least_px,
-        numDisparities=count_px,
-        blockSize=window_px,
-        P1=8 * channels * window_px**2,
-        P2=32 * channels * window_px**2,
-        disp12MaxDiff=1,
-        uniquenessRatio=10,
-        speckleWindowSize=100,
-        speckleRange=2,
-        mode=cv2.STEREO_SGBM_MODE_HH,
-    )
-    sixteenths = matcher.compute(left_HW3[..., ::-1].copy(), right_HW3[..., ::-1].copy())
-    return np.where(sixteenths > 16 * least_px, sixteenths / 16, np.nan)
+    matched_px = match(rgb_HW3, read_rgb(folder / "aloeR.jpg"), Matcher(least_px=16, range_px=224))
+    return rgb_HW3, 100 / disparity_px, 100 / matched_px
 
 
 def main() -> None:

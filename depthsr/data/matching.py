@@ -34,7 +34,7 @@ class Matcher:
     block_px       side of the blocks that are compared, odd.
     uniqueness     percent by which the best match has to be better than the second.
     speckle_px     areas smaller than this, alike in disparity, are no value.
-    range_px       the largest disparity that is looked for.
+    range_px       so many disparities are looked at, a multiple of RANGE_PX; least_px: the first.
     gain, noise    of the second picture against the first; standard deviation of both's noise, of [0, 1].
     blur_px        by which the second picture is less sharp.
     raised_px      the second picture is so much too high: a rectification that is slightly off.
@@ -46,6 +46,7 @@ class Matcher:
     uniqueness: int = 10
     speckle_px: int = 100
     range_px: int = 64
+    least_px: int = 0
     gain: float = 1.0
     noise: float = 0.01
     blur_px: float = 0.0
@@ -129,12 +130,13 @@ def second_view(rgb_HW3: np.ndarray, disparity: np.ndarray, *, raised_px: float 
 def match(first_HW3: np.ndarray, second_HW3: np.ndarray, matcher: Matcher) -> np.ndarray:
     """Disparity of the first uint8 RGB picture in pixels, float32, NaN where no match is sure.
 
-    There is none in its first range_px columns, for which the second picture is too short.
+    There is none in its first least_px + range_px columns, for which the second picture is too short.
     """
-    if first_HW3.shape[1] <= matcher.range_px + matcher.block_px:
+    if first_HW3.shape[1] <= matcher.least_px + matcher.range_px + matcher.block_px:
         return np.full(first_HW3.shape[:2], np.nan, np.float32)
     if matcher.mode is None:
         by_blocks = cv2.StereoBM.create(matcher.range_px, matcher.block_px)
+        by_blocks.setMinDisparity(matcher.least_px)
         by_blocks.setUniquenessRatio(matcher.uniqueness)
         by_blocks.setSpeckleWindowSize(matcher.speckle_px)
         by_blocks.setSpeckleRange(2)
@@ -143,6 +145,7 @@ def match(first_HW3: np.ndarray, second_HW3: np.ndarray, matcher: Matcher) -> np
     else:
         smoothness = 3 * matcher.block_px**2
         semi_global = cv2.StereoSGBM.create(
+            minDisparity=matcher.least_px,
             numDisparities=matcher.range_px,
             blockSize=matcher.block_px,
             P1=8 * smoothness,
@@ -154,7 +157,7 @@ def match(first_HW3: np.ndarray, second_HW3: np.ndarray, matcher: Matcher) -> np
             mode=matcher.mode,
         )
         steps = semi_global.compute(first_HW3, second_HW3)
-    return np.where(steps > 0, steps * STEP_PX, np.nan).astype(np.float32)
+    return np.where(steps * STEP_PX > matcher.least_px, steps * STEP_PX, np.nan).astype(np.float32)
 
 
 def _next_known(values: np.ndarray) -> np.ndarray:

@@ -108,6 +108,16 @@ def test_disparities_are_steps_of_a_sixteenth():
 
 
 @pytest.mark.parametrize("mode", [cv2.STEREO_SGBM_MODE_HH, None])
+def test_no_disparity_is_less_than_the_first_that_is_looked_at(mode):
+    matcher = replace(FAITHFUL, mode=mode, block_px=9, least_px=10)
+    first = picture()
+    for px, found in ((7, False), (17, True)):
+        disparity = match(first, np.roll(first, -px, 1), matcher)[12:-12, 60:-30]
+        assert (np.mean(np.abs(disparity - px) <= 1 / 8) > 0.9) == found
+        assert not (disparity <= 10).any()
+
+
+@pytest.mark.parametrize("mode", [cv2.STEREO_SGBM_MODE_HH, None])
 def test_the_first_columns_have_no_value_nor_has_a_picture_of_nothing_else(mode):
     matcher = replace(FAITHFUL, mode=mode, block_px=9)
     first = picture()
@@ -115,6 +125,11 @@ def test_the_first_columns_have_no_value_nor_has_a_picture_of_nothing_else(mode)
     for width in (16, 32, 37, 41):
         narrow = first[:, :width].copy()
         assert np.isnan(match(narrow, narrow, matcher)).all()
+
+
+def test_where_nothing_matches_there_is_no_disparity():
+    left, right = np.random.default_rng(1).integers(0, 256, (2, 24, 120, 3), np.uint8)
+    assert np.isnan(match(left, right, Matcher(range_px=32))).mean() > 0.9
 
 
 def test_a_seed_decides_everything_and_the_matchers_of_training_differ():

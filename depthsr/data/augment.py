@@ -69,6 +69,19 @@ def random_depth_curve(depth_m_HW: np.ndarray, rng: np.random.Generator) -> np.n
         return (range_m * np.maximum(depth_m_HW / farthest_m, 0) ** power).astype(np.float32)
 
 
+def random_hills(size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """H×W float32 metres that no picture tells of: smooth, and steeper than most of what a camera sees.
+
+    The logarithm is smooth noise; the farthest lies 1 to 200 m away, 3 to 150 times as far as the nearest.
+    """
+    noise = cv2.GaussianBlur(rng.standard_normal(size, dtype=np.float32), (0, 0), np.exp(rng.uniform(*np.log((5, 30)))))
+    nearest, farthest = float(noise.min()), float(noise.max())
+    log_range = rng.uniform(*np.log((3, 150)))
+    farthest_m = np.exp(rng.uniform(0, np.log(200)))
+    height = (noise - farthest) / max(farthest - nearest, 1e-6)
+    return (farthest_m * np.exp(log_range * height)).astype(np.float32)
+
+
 def random_reach(
     depth_m_HW: np.ndarray, farthest_m: float, limits_m: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from depthsr.data.augment import farthest, random_depth_curve, random_misalignment, random_reach
+from depthsr.data.augment import farthest, random_depth_curve, random_hills, random_misalignment, random_reach
 from depthsr.data.blobs import blobs
 from depthsr.data.matching import Matcher, matched_stereo, random_matcher
 from depthsr.data.resample import centre_sample, resample_masked
@@ -281,7 +281,7 @@ def _check(protocol: str) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 #: The shares of what recipe "mixed" is mixed of.
-MIXED = {"ais": 0.27, "classical": 0.33, "tof": 0.1, "stereo": 0.12, "matched": 0.12, "clean": 0.06}
+MIXED = {"ais": 0.27, "classical": 0.3, "tof": 0.1, "stereo": 0.12, "matched": 0.11, "clean": 0.1}
 
 
 def random_degradation(
@@ -294,9 +294,9 @@ def random_degradation(
     are factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the
     depth, up to 5 of 8 bits dropped (told to the network or not), blur and holes; "tof" and "stereo" is what such a
     camera measures, "matched" what a matcher finds in the RGB and a second view of it (`depthsr.data.matching`); of
-    "clean" nothing is lost, and it is learnt to leave it alone. Of all but the challenge law every fourth sample has
-    its depths remapped (`random_depth_curve`), and of "classical", "tof" and "stereo" every eighth is a pixel off
-    (`random_misalignment`).
+    "clean" nothing is lost, and it is learnt to leave it alone, be it as steep as `random_hills`. Of all but the
+    challenge law every fourth sample has its depths remapped (`random_depth_curve`), and of "classical", "tof" and
+    "stereo" every eighth is a pixel off (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
                 challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.
@@ -313,6 +313,8 @@ def random_degradation(
         return _random_ais(depth_m, rng, vary=recipe != "ais" and rng.random() < 0.35), clip_sky(depth_m)
     if kind == "clean":
         clipped_m = clip_sky(depth_m)
+        if rng.random() < 0.4:
+            clipped_m = np.where(np.isfinite(remove_sky(depth_m)), random_hills(depth_m.shape, rng), clipped_m)
         return Degraded(clipped_m, clipped_m, 0.0, None, kind), clipped_m
     if kind == "matched":
         camera = random_camera_pair(depth_m.shape[1], rng)

@@ -12,6 +12,7 @@ from depthsr.data.augment import (
     random_crop,
     random_depth_curve,
     random_flip,
+    random_hills,
     random_misalignment,
 )
 from depthsr.data.dataset import Frame
@@ -109,6 +110,21 @@ def test_a_camera_blurs_and_compresses_but_keeps_the_picture():
             assert abs(np.corrcoef(seen[..., channel].ravel(), picture[..., channel - 1].ravel())[0, 1]) < 0.5
         untouched += seen is picture
     assert 25 < untouched < 55  # 0.9 · 0.75 of them
+
+
+def test_hills_are_smooth_steep_and_within_their_range():
+    steepest = []
+    for seed in range(20):
+        depth_m = random_hills((60, 80), np.random.default_rng(seed))
+        assert depth_m.dtype == np.float32
+        assert 1 <= depth_m.max() <= 200.001
+        assert 2.99 <= depth_m.max() / depth_m.min() <= 150.1
+        steps = [np.abs(np.diff(np.log(depth_m), axis=axis)) for axis in (0, 1)]
+        curvature = np.abs(np.diff(np.log(depth_m), 2, axis=1))
+        assert curvature.max() < 0.5 * steps[1].max()
+        steepest.append(max(step.max() for step in steps))
+    assert max(steepest) > 0.2
+    np.testing.assert_array_equal(depth_m, random_hills((60, 80), np.random.default_rng(19)))
 
 
 def test_a_depth_curve_keeps_the_order_and_what_has_no_value():

@@ -41,7 +41,7 @@ def test_the_error_head_alone_learns_the_mean_error(tiny_model, random_frames, t
         out=str(tmp_path / "run"),
         preset=str(tiny_model),
         only="unet.error_head",
-        steps=120,
+        steps=240,
         batch=4,
         crop=32,
         final_fraction=0.0,

@@ -166,7 +166,8 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: adain.adain_backward(x, x, x, 1e-5, 0),
         lambda: fold_naf_block.fold_naf_block(weights, dtype),
         lambda: fill_holes.fill_holes(map_of_8, valid_of_8),
-        lambda: surrounding_measurements.surrounding_measurements(map_of_8, valid_of_8, (64, 64), 256),
+        lambda: surrounding_measurements.surrounding_measurements(map_of_8, valid_of_8, (64, 64), (1, 1), 256),
+        lambda: surrounding_measurements.surrounding_measurements(map_of_8, valid_of_8, (8, 8), (4, 4), 256),
         lambda: mix_candidates.mix_candidates(
             image(48), image(4), image(4), vector(2, 12, 127, 128), vector(2, 1, 127, 128), 2.0
         ),

@@ -316,18 +316,18 @@ def random_degradation(
         if rng.random() < 0.4:
             clipped_m = np.where(np.isfinite(remove_sky(depth_m)), random_hills(depth_m.shape, rng), clipped_m)
         return Degraded(clipped_m, clipped_m, 0.0, None, kind), clipped_m
-    if kind == "matched":
-        camera = random_camera_pair(depth_m.shape[1], rng)
-        scene_m, size = remove_sky(depth_m), low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
-        low_m = matched_stereo(rgb_HW3, scene_m, size, camera, random_matcher(camera, rng), rng)
-        return Degraded(low_m, low_m, 0.0, None, kind), within_reach(scene_m, camera)
-    measured_m = random_misalignment(depth_m, rng) if rng.random() < 0.125 else depth_m
+    misaligned = kind != "matched" and rng.random() < 0.125
+    measured_m = random_misalignment(depth_m, rng) if misaligned else depth_m
     if kind == "tof":
         low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)
         return Degraded(low_m, low_m, TOF_STEP_M, None, kind), remove_sky(depth_m)
-    if kind == "stereo":
+    if kind in ("stereo", "matched"):
         camera, size = random_camera_pair(depth_m.shape[1], rng), low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
-        low_m = stereo(remove_sky(measured_m), size, camera, rng)
+        scene_m = remove_sky(measured_m)
+        if kind == "matched":
+            low_m = matched_stereo(rgb_HW3, scene_m, size, camera, random_matcher(camera, rng), rng)
+        else:
+            low_m = stereo(scene_m, size, camera, rng)
         return Degraded(low_m, low_m, 0.0, None, kind), within_reach(remove_sky(depth_m), camera)
     scored = clip_sky if rng.random() < 0.75 or not np.isfinite(remove_sky(depth_m)).any() else remove_sky
     return _random_classical(scored(measured_m), rng), scored(depth_m)

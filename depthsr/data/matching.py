@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from depthsr.data.resample import centre_sample
-from depthsr.data.stereo import SLANT_PX, StereoCamera, disparity_of_1m_px
+from depthsr.data.stereo import SLANT_PX, StereoCamera, disparity_of_1m_px, disparity_px
 
 #: OpenCV's matchers give disparities in units of this, and take ranges of a multiple of RANGE_PX.
 STEP_PX = 1 / 16
@@ -89,11 +89,9 @@ def matched_stereo(
     of_1m_px = disparity_of_1m_px(depth_m, camera)
     if of_1m_px == 0:
         return np.full(size, np.nan, np.float32)
-    known = np.isfinite(depth_m)
-    disparity = np.where(known, of_1m_px / np.where(known, depth_m, 1), 0).astype(np.float32)
     if matcher.dots:
         first = first + np.float32(matcher.dots) * (rng.random((*depth_m.shape, 1), np.float32) < DOTS_SHARE)
-    second = np.float32(matcher.gain) * second_view(first, disparity, raised_px=matcher.raised_px)
+    second = np.float32(matcher.gain) * second_view(first, disparity_px(depth_m, of_1m_px), raised_px=matcher.raised_px)
     if matcher.blur_px:
         second = cv2.GaussianBlur(second, (0, 0), matcher.blur_px)
     found = match(_picture(first, matcher.noise, rng), _picture(second, matcher.noise, rng), matcher)

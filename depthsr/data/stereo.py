@@ -75,12 +75,10 @@ def stereo(depth_m: np.ndarray, size: tuple[int, int], camera: StereoCamera, rng
     """
     if camera.mirrored:
         depth_m = depth_m[:, ::-1]
-    known = np.isfinite(depth_m)
-    if not known.any():
-        return np.full(size, np.nan, np.float32)
     of_1m_px = disparity_of_1m_px(depth_m, camera)
-    # What is not known lies behind everything.
-    disparity = np.where(known, of_1m_px / np.where(known, depth_m, 1), 0).astype(np.float32)
+    if of_1m_px == 0:
+        return np.full(size, np.nan, np.float32)
+    disparity = disparity_px(depth_m, of_1m_px)
     matched = np.where(blobs(disparity.shape, 0.7, rng), fattened(disparity, camera.window_px), disparity)
     hole = shadows(matched) | blobs(disparity.shape, camera.untextured, rng)
     wrong = blobs(disparity.shape, camera.mismatched, rng, cells=(16, 48))
@@ -102,6 +100,12 @@ def disparity_of_1m_px(depth_m: np.ndarray, camera: StereoCamera) -> float:
     known = np.isfinite(depth_m)
     nearest_m = float(np.quantile(depth_m[known], NEAREST_SHARE)) if known.any() else 0.0
     return nearest_m * camera.nearest_px
+
+
+def disparity_px(depth_m: np.ndarray, of_1m_px: float) -> np.ndarray:
+    """H×W float32, of_1m_px over the depth; 0 for what is not known, which lies behind everything."""
+    known = np.isfinite(depth_m)
+    return np.where(known, of_1m_px / np.where(known, depth_m, 1), 0).astype(np.float32)
 
 
 def reach_m(depth_m: np.ndarray, camera: StereoCamera) -> float:

@@ -293,6 +293,17 @@ def test_compiled_whole_equals_eager(random_model, mode, dynamic):
                     torch.testing.assert_close(result, wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_infer_compiled_for_any_size_equals_eager(random_model):
+    model = random_model(LEAST).cuda()
+    torch._dynamo.reset()
+    compiled = torch.compile(model.infer, fullgraph=True, dynamic=True)
+    for size, low_size in (((64, 96), (8, 12)), ((77, 60), (21, 33))):
+        rgb, depth_m = torch.rand(1, 3, *size, device="cuda"), 1 + torch.rand(1, 1, *low_size, device="cuda")
+        inputs = rgb, depth_m, torch.rand_like(depth_m) > 0.2
+        for result, wanted in zip(compiled(*inputs), model.infer(*inputs), strict=True):
+            torch.testing.assert_close(result, wanted, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.usefixtures("gpu_ops")
 def test_kernels_give_the_references_gradients_in_the_whole_network(random_model):
     model = random_model(LEAST).cuda().to(memory_format=torch.channels_last)

@@ -136,3 +136,17 @@ def test_candidates_stay_between_the_measurements():
     assert candidates.min() >= depth_m.min() - 1e-5
     assert candidates.max() <= depth_m.max() + 1e-5
     assert (candidates[:, 1:] - candidates[:, :1]).abs().amax((0, 2, 3)).min() > 0.01  # three ways, not one
+
+
+def test_compiles_for_any_size():
+    """Through Inductor, whose own adaptive pooling takes no size that it does not know."""
+    torch._dynamo.reset()
+    compiled = torch.compile(make_prior, fullgraph=True, dynamic=True)
+    graphs = set()
+    for low_size, size in (((12, 16), (30, 43)), ((5, 9), (77, 60)), ((21, 34), (21, 34)), ((40, 7), (24, 25))):
+        depth_m = 1 + 5 * torch.rand(1, 1, *low_size)
+        frame = depth_m, torch.rand_like(depth_m) > 0.2, torch.rand(1, 3, *size), torch.full((1,), 0.1), NONE
+        for result, expected in zip(compiled(*frame), make_prior(*frame), strict=True):
+            torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+        graphs.add(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert len(graphs) == 1, "a new size must not compile again"

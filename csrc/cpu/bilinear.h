@@ -37,6 +37,7 @@ inline std::vector<Tap> bilinear_taps(std::int64_t source, std::int64_t target) 
 
 // Every row at the width of `columns`.
 inline Map widened(const Map& in, const std::vector<Tap>& columns) {
+  if (static_cast<std::int64_t>(columns.size()) == in.width) return in;
   Map out(in.height, static_cast<std::int64_t>(columns.size()));
   for (std::int64_t y = 0; y < in.height; ++y) {
     const float* source = in.row(y);

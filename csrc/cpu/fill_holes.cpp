@@ -61,6 +61,10 @@ void fill_holes(const float* x, const bool* valid, std::int64_t batch, std::int6
   const std::int64_t pixels = height * width;
   parallel_for(batch, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t first = begin * pixels; first < end * pixels; first += pixels) {
+      if (std::all_of(valid + first, valid + first + pixels, [](bool is) { return is; })) {
+        std::copy(x + first, x + first + pixels, out + first);
+        continue;
+      }
       Level measured{{height, width}, {height, width}};
       for (std::int64_t i = 0; i < pixels; ++i) {
         measured.values.values[i] = valid[first + i] ? x[first + i] : 0.0f;

@@ -38,24 +38,35 @@ float depth_range_m(const float* depth_m, const bool* valid, std::int64_t count)
 
 // --- ambiguity -------------------------------------------------------------------------------------------------------
 
-// Maximum minus minimum of the 3×3 pixels around (y, x), those inside the frame.
-float spread(const Map& map, std::int64_t y, std::int64_t x) {
-  float lowest = map.row(y)[x], highest = lowest;
-  for (std::int64_t v = std::max<std::int64_t>(y - 1, 0); v <= std::min(y + 1, map.height - 1); ++v)
-    for (std::int64_t u = std::max<std::int64_t>(x - 1, 0); u <= std::min(x + 1, map.width - 1); ++u) {
-      lowest = std::min(lowest, map.row(v)[u]);
-      highest = std::max(highest, map.row(v)[u]);
-    }
-  return highest - lowest;
+// Of row y: the spread, maximum minus minimum of the 3×3 pixels around each inside the frame, plus what else is unsure.
+void ambiguity_row(const Map& filled, const bool* valid, float step, std::int64_t y, float* lowest, float* highest,
+                   float* out) {
+  const std::int64_t width = filled.width;
+  const float* above = filled.row(std::max<std::int64_t>(y - 1, 0));
+  const float* row = filled.row(y);
+  const float* below = filled.row(std::min(y + 1, filled.height - 1));
+  for (std::int64_t x = 0; x < width; ++x) {  // of the three rows, at 1 + x: the border repeats itself
+    lowest[1 + x] = std::min(std::min(above[x], row[x]), below[x]);
+    highest[1 + x] = std::max(std::max(above[x], row[x]), below[x]);
+  }
+  lowest[0] = lowest[1], lowest[1 + width] = lowest[width];
+  highest[0] = highest[1], highest[1 + width] = highest[width];
+  const bool* measured = valid + y * width;
+  for (std::int64_t x = 0; x < width; ++x) {
+    const float spread = std::max(std::max(highest[x], highest[x + 1]), highest[x + 2]) -
+                         std::min(std::min(lowest[x], lowest[x + 1]), lowest[x + 2]);
+    const float of_depth = measured[x] ? kAmbiguityOfDepth : kAmbiguityOfDepth + kAmbiguityOfHole;
+    out[x] = spread + step + of_depth * row[x] + kAmbiguityOfRange;
+  }
 }
 
-Map ambiguity_of(const Map& filled, const bool* valid, float step) {
+Map ambiguity_of(const Map& filled, const bool* valid, float step, ParallelFor parallel_for) {
   Map out(filled.height, filled.width);
-  for (std::int64_t y = 0; y < filled.height; ++y)
-    for (std::int64_t x = 0; x < filled.width; ++x) {
-      const float of_depth = kAmbiguityOfDepth + (valid[y * filled.width + x] ? 0.0f : kAmbiguityOfHole);
-      out.row(y)[x] = spread(filled, y, x) + step + of_depth * filled.row(y)[x] + kAmbiguityOfRange;
-    }
+  parallel_for(filled.height, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> lowest(filled.width + 2), highest(filled.width + 2);
+    for (std::int64_t y = begin; y < end; ++y)
+      ambiguity_row(filled, valid, step, y, lowest.data(), highest.data(), out.row(y));
+  });
   return out;
 }
 
@@ -132,28 +143,30 @@ Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, 
   const float scale_m = max_depth_m > 0 ? max_depth_m : depth_range_m(depth_m, valid, low_pixels);
   const float step = quantisation_step_m / scale_m;
 
-  std::vector<float> normalised(low_pixels);
+  std::vector<float> normalised(low_pixels), confidence(low_pixels);
   const auto known = std::make_unique<bool[]>(low_pixels);
   Map measured_where(low_height, low_width), filled(low_height, low_width);
-  for (std::int64_t i = 0; i < low_pixels; ++i) {
-    known[i] = valid[i] || (filling_m && std::isfinite(filling_m[i]));
-    normalised[i] = known[i] ? (valid[i] ? depth_m : filling_m)[i] / scale_m : 0.0f;
-    measured_where.values[i] = valid[i] ? 1.0f : 0.0f;
-  }
+  parallel_for(low_pixels, kRowGrain * width, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      known[i] = valid[i] || (filling_m && std::isfinite(filling_m[i]));
+      normalised[i] = known[i] ? (valid[i] ? depth_m : filling_m)[i] / scale_m : 0.0f;
+      measured_where.values[i] = valid[i] ? 1.0f : 0.0f;
+      confidence[i] = valid[i] ? 1.0f : kConfidenceInHole;
+    }
+  });
   fill_holes(normalised.data(), known.get(), 1, low_height, low_width, filled.values.data(), parallel_for);
 
   const Picture picture{rgb_HW3, height, width};
   const std::vector<float> area = area_guide(picture, low_height, low_width, parallel_for);
-  const std::vector<float> point = point_guide(picture, low_height, low_width);
-  std::vector<float> confidence(low_pixels);
-  for (std::int64_t i = 0; i < low_pixels; ++i) confidence[i] = valid[i] ? 1.0f : kConfidenceInHole;
+  const bool full_size = low_height == height && low_width == width;  // then both guides are the picture
+  const std::vector<float> point = full_size ? std::vector<float>{} : point_guide(picture, low_height, low_width);
   const CoarseMap with_area{low_height, low_width, filled.values.data(), confidence.data(), area.data()};
   const CoarseMap with_point{low_height, low_width, filled.values.data(), confidence.data(), point.data()};
   CoarseNeighbours rows(low_height, height), columns(low_width, width);
 
   const std::vector<Tap> column_taps = bilinear_taps(low_width, width), row_taps = bilinear_taps(low_height, height);
   const Map wide_depth = widened(filled, column_taps);
-  const Map wide_ambiguity = widened(ambiguity_of(filled, valid, step), column_taps);
+  const Map wide_ambiguity = widened(ambiguity_of(filled, valid, step, parallel_for), column_taps);
   const Map wide_valid = widened(measured_where, column_taps);
 
   Prior prior{};
@@ -170,7 +183,10 @@ Prior make_prior(const float* rgb_HW3, std::int64_t height, std::int64_t width, 
       float* out = prior.upsampled.data() + y * width;
       blend_rows(wide_depth, row_taps[y], out);
       area_rows(y, {rgb[0], rgb[1], rgb[2]}, out + pixels);
-      point_rows(y, {rgb[0], rgb[1], rgb[2]}, out + 2 * pixels);
+      if (full_size)
+        std::copy(out + pixels, out + pixels + width, out + 2 * pixels);
+      else
+        point_rows(y, {rgb[0], rgb[1], rgb[2]}, out + 2 * pixels);
       blend_rows(wide_ambiguity, row_taps[y], prior.ambiguity.data() + y * width);
       blend_rows(wide_valid, row_taps[y], prior.valid.data() + y * width);
     }

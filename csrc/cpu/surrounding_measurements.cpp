@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "depthsr/kernels.h"
@@ -19,6 +20,27 @@ std::vector<std::int32_t> moved(std::vector<std::int32_t> nearest, std::int64_t 
   return nearest;
 }
 
+// How far off each pixel of a row finds a measurement, kReachOverHoles where none is near enough: to its left
+// (right = -1) or to its right (1).
+void distances_along_row(const bool* measured, std::int64_t width, std::int64_t right, std::int32_t* distance) {
+  std::int32_t found = kReachOverHoles;
+  for (std::int64_t i = 0; i < width; ++i) {
+    const std::int64_t x = right > 0 ? width - 1 - i : i;
+    found = measured[x] ? 0 : std::min(found + 1, kReachOverHoles);
+    distance[x] = found;
+  }
+}
+
+// The same in the next row, or on the diagonal: `next` is what that row's pixels found. In place of a choice a mask, so
+// that the compiler takes many pixels at once.
+void distances_from_row(const bool* __restrict measured, const std::int32_t* __restrict next, std::int64_t width,
+                        std::int32_t* __restrict distance) {
+  for (std::int64_t x = 0; x < width; ++x) {
+    const std::int32_t found = std::min(next[x] + 1, kReachOverHoles), in_holes = measured[x] - 1;  // 0 or all bits
+    distance[x] = found & in_holes;
+  }
+}
+
 }  // namespace
 
 std::int64_t coarse_spacing(std::int64_t coarse, std::int64_t fine) {
@@ -28,21 +50,19 @@ std::int64_t coarse_spacing(std::int64_t coarse, std::int64_t fine) {
 std::vector<float> measured_towards(const float* filled, const bool* valid, std::int64_t height, std::int64_t width,
                                     std::int64_t down, std::int64_t right) {
   std::vector<float> out(filled, filled + height * width);
-  std::vector<std::int32_t> distance(height * width, kReachOverHoles);  // to what is in `out`, if it was measured
+  if (down == 0 && right == 0) return out;
+  // What lies in that direction comes first. The border of a row's distances stands for what is outside the frame.
+  std::vector<std::int32_t> distance(width + 2, kReachOverHoles), next(distance);
   for (std::int64_t i = 0; i < height; ++i) {
-    const std::int64_t y = down > 0 ? height - 1 - i : i;  // what lies in that direction comes first
-    for (std::int64_t j = 0; j < width; ++j) {
-      const std::int64_t x = right > 0 ? width - 1 - j : j, at = y * width + x;
-      if (valid[at]) {
-        distance[at] = 0;
-      } else if (0 <= y + down && y + down < height && 0 <= x + right && x + right < width) {
-        const std::int64_t next = at + down * width + right;
-        if (distance[next] + 1 < kReachOverHoles) {
-          distance[at] = distance[next] + 1;
-          out[at] = out[next];
-        }
-      }
-    }
+    const std::int64_t start = (down > 0 ? height - 1 - i : i) * width;
+    if (down == 0)
+      distances_along_row(valid + start, width, right, distance.data() + 1);
+    else
+      distances_from_row(valid + start, next.data() + 1 + right, width, distance.data() + 1);
+    for (std::int64_t x = 0; x < width; ++x)
+      if (const std::int64_t far = distance[1 + x]; far > 0 && far < kReachOverHoles)
+        out[start + x] = filled[start + x + far * (down * width + right)];
+    std::swap(distance, next);
   }
   return out;
 }

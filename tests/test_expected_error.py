@@ -53,11 +53,11 @@ def test_the_error_head_alone_learns_the_mean_error(tiny_model, random_frames, t
         device="cpu",
     )
     folder = train(config)
-    assert not 0.7 < np.mean(expected[:20]) / np.mean(real[:20]) < 1.4
+    assert not 0.7 < np.mean(expected[:5]) / np.mean(real[:5]) < 1.4
     assert np.mean(expected[-40:]) / np.mean(real[-40:]) == pytest.approx(1.0, abs=0.15)
     before, after = (checkpoint.load_model(path).state_dict() for path in (tiny_model, folder))
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert changed == {"unet.error_head.weight", "unet.error_head.bias"}
+    assert changed == {name for name in before if name.startswith("unet.error_head.")}
     with pytest.raises(UserError, match=r"was begun with --only unet\.error_head; resume it so"):
         train(dataclasses.replace(config, only=None), resume=True)
 

@@ -1,4 +1,4 @@
-// The head: a 1×1 convolution to four sub-pixels' logits, corrections and errors, and what follows at the full resolution.
+// The head: 1×1 convolutions to four sub-pixels' logits, corrections and errors, and what follows at the full resolution.
 //
 // Here pixels lie in the lanes and outputs in the rows of the product, so that the softmax over the candidates is a few
 // vector operations for each candidate.
@@ -10,61 +10,100 @@
 
 namespace depthsr::DEPTHSR_ISA {
 
-// Outputs of a sub-pixel: the candidates' logits, the correction, the error.
+// Outputs of the first product: of each of the four sub-pixels the candidates' logits and the correction, then the hidden
+// channels of the error head, of which a second product makes the four errors.
 constexpr int CORRECTION = CANDIDATES;
-constexpr int ERROR = CANDIDATES + 1;
-constexpr int SUBPIXEL_OUTPUTS = CANDIDATES + 2;
-constexpr int HEAD_OUTPUTS = 4 * SUBPIXEL_OUTPUTS;
+constexpr int SUBPIXEL_OUTPUTS = CANDIDATES + 1;
+constexpr int HIDDEN = 4 * SUBPIXEL_OUTPUTS;
+constexpr int HEAD_OUTPUTS = HIDDEN + ERROR_CHANNELS;
 
-// Outputs that are computed together, for PANEL pixels.
-constexpr int HEAD_ROWS = block_rows(1);
-constexpr int HEAD_BLOCKS = (HEAD_OUTPUTS + HEAD_ROWS - 1) / HEAD_ROWS;
+// Outputs that are computed together, for PANEL pixels, and how many blocks of them there are.
+constexpr int head_rows(int outputs) { return outputs < block_rows(1) ? outputs : block_rows(1); }
+constexpr int head_blocks(int outputs) { return (outputs + head_rows(outputs) - 1) / head_rows(outputs); }
+constexpr int computed_outputs(int outputs) { return head_blocks(outputs) * head_rows(outputs); }
 
-// Element (k, n) at (n / HEAD_ROWS · inputs + k) · HEAD_ROWS + n % HEAD_ROWS.
-DEPTHSR_INLINE PackedConv<> pack_heads(const UNetWeights& w, Arena& arena) {
-  const std::int64_t inputs = w.widths[0];
-  float* packed = arena.take(HEAD_BLOCKS * HEAD_ROWS * inputs);
-  float* bias = arena.take(HEAD_BLOCKS * HEAD_ROWS);
+// Element (k, n) at (n / rows · inputs + k) · rows + n % rows, rows = head_rows(OUTPUTS). from(n): where output n has its
+// weights, and its bias.
+template <int OUTPUTS, typename From>
+DEPTHSR_INLINE PackedConv<> pack_head(std::int64_t inputs, Arena& arena, From from) {
+  constexpr int ROWS = head_rows(OUTPUTS);
+  float* packed = arena.take(computed_outputs(OUTPUTS) * inputs);
+  float* bias = arena.take(computed_outputs(OUTPUTS));
   if (arena.base)
-    for (std::int64_t n = 0; n < HEAD_BLOCKS * HEAD_ROWS; ++n) {
-      const std::int64_t sub = n / SUBPIXEL_OUTPUTS, output = n % SUBPIXEL_OUTPUTS;
-      const ConvWeights& head = output < CANDIDATES ? w.choice_head : output == CORRECTION ? w.residual_head : w.error_head;
-      const std::int64_t row = (output < CANDIDATES ? 4 * output : 0) + sub;
-      const bool exists = n < HEAD_OUTPUTS;
-      bias[n] = exists ? head.bias[row] : 0.0f;
+    for (std::int64_t n = 0; n < computed_outputs(OUTPUTS); ++n) {
+      const bool exists = n < OUTPUTS;
+      const ConvWeights output = exists ? from(n) : ConvWeights{};
+      bias[n] = exists ? *output.bias : 0.0f;
       for (std::int64_t k = 0; k < inputs; ++k)
-        packed[(n / HEAD_ROWS * inputs + k) * HEAD_ROWS + n % HEAD_ROWS] = exists ? head.weight[row * inputs + k] : 0.0f;
+        packed[(n / ROWS * inputs + k) * ROWS + n % ROWS] = exists ? output.weight[k] : 0.0f;
     }
-  return {inputs, HEAD_OUTPUTS, packed, bias};
+  return {inputs, OUTPUTS, packed, bias};
 }
 
-// All outputs of PANEL pixels, HEAD_OUTPUTS × PANEL. pixels: a row of `channels` planes, `pitch` floats each.
-DEPTHSR_INLINE void head_convolution(const float* pixels, std::int64_t pitch, const PackedConv<>& conv, float* out) {
+DEPTHSR_INLINE PackedConv<> pack_heads(const UNetWeights& w, Arena& arena) {
+  const std::int64_t inputs = w.widths[0];
+  return pack_head<HEAD_OUTPUTS>(inputs, arena, [&](std::int64_t n) {
+    const std::int64_t sub = n / SUBPIXEL_OUTPUTS, output = n % SUBPIXEL_OUTPUTS;
+    const bool hidden = n >= HIDDEN, logit = output < CANDIDATES;
+    const ConvWeights& conv = hidden ? w.error_hidden : logit ? w.choice_head : w.residual_head;
+    const std::int64_t row = hidden ? n - HIDDEN : logit ? 4 * output + sub : sub;
+    return ConvWeights{conv.weight + row * inputs, conv.bias + row};
+  });
+}
+
+DEPTHSR_INLINE PackedConv<> pack_error_head(const UNetWeights& w, Arena& arena) {
+  return pack_head<4>(ERROR_CHANNELS, arena, [&](std::int64_t n) {
+    return ConvWeights{w.error_head.weight + n * ERROR_CHANNELS, w.error_head.bias + n};
+  });
+}
+
+// The first product's bias with the condition's share, computed_outputs(HEAD_OUTPUTS) values.
+DEPTHSR_INLINE void bias_of_heads(const UNetWeights& w, const PackedConv<>& heads, const float* condition, float* bias) {
+  std::memcpy(bias, heads.bias, computed_outputs(HEAD_OUTPUTS) * sizeof(float));
+  const float* weight = w.error_condition.weight;
+  for (int c = 0; c < ERROR_CHANNELS; ++c)
+    bias[HIDDEN + c] += weight[2 * c] * condition[0] + weight[2 * c + 1] * condition[1];
+}
+
+// All outputs of PANEL pixels, computed_outputs(OUTPUTS) × PANEL. pixels: a row of conv.inputs planes, `pitch` floats each.
+template <int OUTPUTS>
+DEPTHSR_INLINE void head_convolution(const float* pixels, std::int64_t pitch, const PackedConv<>& conv, const float* bias,
+                                     float* out) {
+  constexpr int ROWS = head_rows(OUTPUTS);
   const float* weights = conv.weights;
-  for (int block = 0; block < HEAD_BLOCKS; ++block) {
-    V sums[HEAD_ROWS][PANEL_VECTORS];
+  for (int block = 0; block < head_blocks(OUTPUTS); ++block) {
+    V sums[ROWS][PANEL_VECTORS];
 #pragma GCC unroll 12
-    for (int m = 0; m < HEAD_ROWS; ++m)
+    for (int m = 0; m < ROWS; ++m)
 #pragma GCC unroll 4
-      for (int v = 0; v < PANEL_VECTORS; ++v) sums[m][v] = splat(conv.bias[block * HEAD_ROWS + m]);
+      for (int v = 0; v < PANEL_VECTORS; ++v) sums[m][v] = splat(bias[block * ROWS + m]);
 #pragma GCC unroll 2
     for (std::int64_t channel = 0; channel < conv.inputs; ++channel) {
       V inputs[PANEL_VECTORS];
 #pragma GCC unroll 4
       for (int v = 0; v < PANEL_VECTORS; ++v) inputs[v] = load(pixels + channel * pitch + v * LANES);
 #pragma GCC unroll 12
-      for (int m = 0; m < HEAD_ROWS; ++m) {
+      for (int m = 0; m < ROWS; ++m) {
         const V weight = splat(weights[m]);
 #pragma GCC unroll 4
         for (int v = 0; v < PANEL_VECTORS; ++v) sums[m][v] += weight * inputs[v];
       }
-      weights += HEAD_ROWS;
+      weights += ROWS;
     }
 #pragma GCC unroll 12
-    for (int m = 0; m < HEAD_ROWS; ++m)
+    for (int m = 0; m < ROWS; ++m)
 #pragma GCC unroll 4
-      for (int v = 0; v < PANEL_VECTORS; ++v) store(out + (block * HEAD_ROWS + m) * PANEL + v * LANES, sums[m][v]);
+      for (int v = 0; v < PANEL_VECTORS; ++v) store(out + (block * ROWS + m) * PANEL + v * LANES, sums[m][v]);
   }
+}
+
+// Logits, corrections and hidden channels of PANEL pixels, and their four errors, each PANEL values.
+DEPTHSR_INLINE void head_outputs(const float* pixels, std::int64_t pitch, const PackedConv<>& heads, const float* bias,
+                                 const PackedConv<>& error_head, float* outputs, float* errors) {
+  head_convolution<HEAD_OUTPUTS>(pixels, pitch, heads, bias, outputs);
+  float* hidden = outputs + HIDDEN * PANEL;
+  for (int i = 0; i < ERROR_CHANNELS * PANEL; i += LANES) store(hidden + i, max(load(hidden + i), V{}));
+  head_convolution<4>(hidden, PANEL, error_head, error_head.bias, errors);
 }
 
 // `count` pixels of `channels` interleaved values as planes, `pitch` floats each, filled up with zeros.
@@ -182,11 +221,12 @@ DEPTHSR_INLINE MixedPixels mix_pixels(Count count, Logit logit, Candidate candid
 }
 
 // LANES fine pixels of one sub-pixel, `at` in the split row, in metres.
-DEPTHSR_INLINE void restore_pixels(const float* outputs, const FineRow& row, std::int64_t at, V scale_m, V limit_m) {
+DEPTHSR_INLINE void restore_pixels(const float* outputs, const float* errors, const FineRow& row, std::int64_t at,
+                                   V scale_m, V limit_m) {
   const MixedPixels mixed = mix_pixels(
       std::integral_constant<int, CANDIDATES>{}, [&](std::int64_t k) { return load(outputs + k * PANEL); },
       [&](std::int64_t k) { return load(row.candidates[k] + at); }, load(outputs + CORRECTION * PANEL),
-      load(outputs + ERROR * PANEL), load(row.ambiguity + at));
+      load(errors), load(row.ambiguity + at));
   store(row.depth + at, min(max(mixed.depth * scale_m, V{}), limit_m));
   store(row.error + at, mixed.error * scale_m);
 }
@@ -199,19 +239,20 @@ DEPTHSR_INLINE void join_columns(const float* from, std::int64_t width, std::int
   if (width % 2 == 1) to[width - 1] = from[width / 2];
 }
 
-// x: height × width pixels of the finest stage. Writes in.height × in.width metres.
+// x: height × width pixels of the finest stage. bias: of `heads`, with the condition's share. Writes in.height × in.width
+// metres.
 template <typename T>
-void head(const T* x, const UNetInput& in, const PackedConv<>& conv, std::int64_t height, std::int64_t width,
-          float* depth_m, float* error_m, ParallelFor parallel_for) {
-  constexpr std::int64_t BAND = 8;
-  const std::int64_t channels = conv.inputs;
+void head(const T* x, const UNetInput& in, const PackedConv<>& heads, const float* bias, const PackedConv<>& error_head,
+          std::int64_t height, std::int64_t width, float* depth_m, float* error_m, ParallelFor parallel_for) {
+  constexpr std::int64_t BAND = 8, OUTPUTS = computed_outputs(HEAD_OUTPUTS), ALL_OUTPUTS = OUTPUTS + computed_outputs(4);
+  const std::int64_t channels = heads.inputs;
   const std::int64_t half = round_up(width, PANEL);
   const V scale_m = splat(in.scale_m), limit_m = splat(in.limit_m);
   parallel_for((height + BAND - 1) / BAND, 1, [&](std::int64_t begin, std::int64_t end) {
-    float* planar = scratch(Scratch::RANGE, channels * half + HEAD_BLOCKS * HEAD_ROWS * PANEL +
-                                                (2 * FINE_PLANES + 1) * 2 * half);
+    float* planar = scratch(Scratch::RANGE, channels * half + ALL_OUTPUTS * PANEL + (2 * FINE_PLANES + 1) * 2 * half);
     float* outputs = planar + channels * half;
-    float* planes = outputs + HEAD_BLOCKS * HEAD_ROWS * PANEL;
+    float* errors = outputs + OUTPUTS * PANEL;
+    float* planes = outputs + ALL_OUTPUTS * PANEL;
     auto* nearest_columns = reinterpret_cast<std::int32_t*>(planes + 2 * FINE_PLANES * 2 * half);
     split_columns(in.nearest_column, in.width, half, nearest_columns);
     FineRow fine[2] = {lay_out_fine_row(half, planes), lay_out_fine_row(half, planes + FINE_PLANES * 2 * half)};
@@ -223,12 +264,14 @@ void head(const T* x, const UNetInput& in, const PackedConv<>& conv, std::int64_
         for (std::int64_t down = 0; down < fine_rows; ++down)
           read_fine_row(in, 2 * y + down, nearest_columns, half, fine[down]);
         for (std::int64_t left = 0; left < width; left += PANEL) {
-          head_convolution(planar + left, half, conv, outputs);
+          head_outputs(planar + left, half, heads, bias, error_head, outputs, errors);
           for (std::int64_t down = 0; down < fine_rows; ++down)
             for (std::int64_t right = 0; right < 2; ++right)
-              for (int v = 0; v < PANEL_VECTORS; ++v)
-                restore_pixels(outputs + (2 * down + right) * SUBPIXEL_OUTPUTS * PANEL + v * LANES, fine[down],
-                               right * half + left + v * LANES, scale_m, limit_m);
+              for (int v = 0; v < PANEL_VECTORS; ++v) {
+                const std::int64_t sub = 2 * down + right, pixel = v * LANES;
+                restore_pixels(outputs + sub * SUBPIXEL_OUTPUTS * PANEL + pixel, errors + sub * PANEL + pixel, fine[down],
+                               right * half + left + pixel, scale_m, limit_m);
+              }
         }
         for (std::int64_t down = 0; down < fine_rows; ++down) {
           const std::int64_t at = (2 * y + down) * in.width;

@@ -94,7 +94,9 @@ UNetWeights unet_weights(const NetworkConfig& config, const Reader& read) {
   }
   w.choice_head = read.conv("unet.choice_head", 4 * CANDIDATES * first, 4 * CANDIDATES);
   w.residual_head = read.conv("unet.residual_head", 4 * first, 4);
-  w.error_head = read.conv("unet.error_head", 4 * first, 4);
+  w.error_hidden = read.conv("unet.error_head.hidden", ERROR_CHANNELS * first, ERROR_CHANNELS);
+  w.error_condition = {read.tensor("unet.error_head.condition.weight", 2 * ERROR_CHANNELS), nullptr};
+  w.error_head = read.conv("unet.error_head.head", 4 * ERROR_CHANNELS, 4);
   return w;
 }
 

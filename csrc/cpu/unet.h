@@ -13,7 +13,7 @@ namespace depthsr::DEPTHSR_ISA {
 // O: what the products between the stems and the heads multiply. Those two stay in float: depth goes in and out there.
 template <typename O>
 struct PackedUNet {
-  PackedConv<> relative_stem, depth_stem, heads;
+  PackedConv<> relative_stem, depth_stem, heads, error_head;
   PackedConv<O> relative_downs[3], depth_downs[3], ups[3];
   PackedNafBlock<O> blocks[MOST_BLOCKS];
 };
@@ -25,6 +25,7 @@ DEPTHSR_INLINE std::int64_t lay_out_unet(const UNetWeights& w, float* memory, Pa
   packed.relative_stem = pack_stem(w.relative_stem, GUIDE_FEATURES, w.widths[0], arena);
   packed.depth_stem = pack_stem(w.depth_stem, DEPTH_FEATURES, w.widths[0], arena);
   packed.heads = pack_heads(w, arena);
+  packed.error_head = pack_error_head(w, arena);
   for (int i = 0; i < 3; ++i) {
     packed.relative_downs[i] = pack_conv<O>(w.relative_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
     packed.depth_downs[i] = pack_conv<O>(w.depth_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
@@ -59,7 +60,7 @@ constexpr std::int64_t SIZE_MULTIPLE = 16;
 template <typename T>
 struct UNetMemory {
   T *relative[4], *depth[4];
-  float *block, *fusion, *depth_bias;
+  float *block, *fusion, *depth_bias, *heads_bias;
 
   // Returns how many floats it all takes.
   std::int64_t lay_out(const UNetWeights& w, std::int64_t height, std::int64_t width, float* memory) {
@@ -76,6 +77,7 @@ struct UNetMemory {
     block = arena.take(block_floats);
     fusion = arena.take(fusion_floats);
     depth_bias = arena.take(round_up(w.widths[0], PANEL));
+    heads_bias = arena.take(computed_outputs(HEAD_OUTPUTS));
     return arena.used;
   }
 };
@@ -95,6 +97,7 @@ void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in,
   for (std::int64_t c = 0; c < w.widths[0]; ++c)
     memory.depth_bias[c] = packed.depth_stem.bias[c] + w.condition.bias[c] +
                            w.condition.weight[2 * c] * in.condition[0] + w.condition.weight[2 * c + 1] * in.condition[1];
+  bias_of_heads(w, packed.heads, in.condition, memory.heads_bias);
 
   std::int64_t next = 0;  // blocks lie in the order in which they run
   const auto blocks = [&](T* x, std::int64_t count, int stage) {
@@ -124,7 +127,8 @@ void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in,
        memory.depth[stage], parallel_for);
     blocks(memory.depth[stage], w.decoder_blocks[i], stage);
   }
-  head(memory.depth[0], in, packed.heads, padded_height / 2, padded_width / 2, depth_m, error_m, parallel_for);
+  head(memory.depth[0], in, packed.heads, memory.heads_bias, packed.error_head, padded_height / 2, padded_width / 2,
+       depth_m, error_m, parallel_for);
 }
 
 }  // namespace depthsr::DEPTHSR_ISA

@@ -14,6 +14,9 @@ constexpr int CANDIDATES = UPSAMPLINGS + 9;
 // Channels of the depth path's stem: upsamplings, logarithm of the first, ambiguity, validity, RGB.
 constexpr int DEPTH_FEATURES = UPSAMPLINGS + 6;
 
+// Channels between the two layers of the error head.
+constexpr int ERROR_CHANNELS = 16;
+
 constexpr int MOST_BLOCKS = 64;
 
 struct ConvWeights {
@@ -24,7 +27,7 @@ struct ConvWeights {
 struct UNetWeights {
   std::int64_t widths[4], relative_blocks[4], depth_blocks[4], middle_blocks, decoder_blocks[3];
   ConvWeights relative_stem, depth_stem, condition, relative_downs[3], depth_downs[3], fusions[4], ups[3];
-  ConvWeights choice_head, residual_head, error_head;
+  ConvWeights choice_head, residual_head, error_hidden, error_condition, error_head;
   NafBlockWeights blocks[MOST_BLOCKS];  // in the order in which they run
   std::int64_t block_channels[MOST_BLOCKS];
   std::int64_t block_count;

@@ -1,4 +1,4 @@
-"""The network's parts: NAFNet block, AdaIN fusion, down- and upsampling.
+"""The network's parts: NAFNet block, AdaIN fusion, down- and upsampling, error head.
 
 Shapes: B batch, C channels, H×W pixels of the stage.
 """
@@ -6,9 +6,13 @@ Shapes: B batch, C channels, H×W pixels of the stage.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthsr import ops
+
+#: Channels between the two layers of the error head.
+ERROR_CHANNELS = 16
 
 
 class LayerNorm2d(nn.Module):
@@ -102,6 +106,25 @@ class ConcatenationFusion(nn.Module):
 
 
 FUSIONS = {"adain": AdaINFusion, "concatenation": ConcatenationFusion}
+
+
+class ErrorHead(nn.Module):
+    """How wrong the depth is expected to be, before `ops.mix_candidates` gives it its unit: four values a pixel.
+
+    Two 1×1 layers on the decoder's features and on the condition, Prior.condition_B2: the same features err otherwise
+    where eight pixels share a measurement than where each has its own. It reads the features and does not train them,
+    so that the depth does not suffer for it.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Conv2d(channels, ERROR_CHANNELS, 1)
+        self.condition = nn.Linear(2, ERROR_CHANNELS, bias=False)
+        self.head = nn.Conv2d(ERROR_CHANNELS, 4, 1)
+
+    def forward(self, x_BCHW: Tensor, condition_B2: Tensor) -> Tensor:
+        hidden_BCHW = self.hidden(x_BCHW.detach()) + self.condition(condition_B2)[:, :, None, None]
+        return self.head(F.relu(hidden_BCHW))
 
 
 def blocks(channels: int, count: int) -> nn.Sequential:

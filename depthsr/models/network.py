@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from depthsr import ops
 from depthsr.config import ModelConfig
 from depthsr.models.alignment import WINDOWS, align_relative
-from depthsr.models.blocks import FUSIONS, blocks, down, up
+from depthsr.models.blocks import FUSIONS, ErrorHead, blocks, down, up
 from depthsr.models.prior import CANDIDATES, NEAREST, UPSAMPLINGS, Prior, make_prior
 from depthsr.types import FARTHEST_OVER_MEASURED, UserError
 
@@ -67,8 +67,8 @@ class UNet(nn.Module):
         # before has looked around; 3×3 would be a fifth of the whole network's multiplications.
         self.choice_head = nn.Conv2d(widths[0], 4 * self.candidates, 1) if config.head == "choice" else None
         self.residual_head = nn.Conv2d(widths[0], 4, 1)
-        self.error_head = nn.Conv2d(widths[0], 4, 1)
-        for head in (self.choice_head, self.residual_head, self.error_head):
+        self.error_head = ErrorHead(widths[0])
+        for head in (self.choice_head, self.residual_head, self.error_head.head):
             if head is not None:
                 for parameter in head.parameters():
                     nn.init.zeros_(parameter)
@@ -98,8 +98,7 @@ class UNet(nn.Module):
             logits_BNhw[:, :4] = 0
         else:
             logits_BNhw = self.choice_head(x)
-        # The error is read off the features, not trained into them: the depth must not suffer for it.
-        return logits_BNhw, correction_B4hw, self.error_head(x.detach())
+        return logits_BNhw, correction_B4hw, self.error_head(x, condition_B2)
 
 
 class DepthSR(

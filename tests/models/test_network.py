@@ -34,7 +34,7 @@ def test_edge_fits_its_budget():
 def test_edge_s_takes_a_quarter_of_edge():
     operations, parameters = multiply_adds(EDGE_S)
     assert operations <= 0.25 * multiply_adds(EDGE)[0]
-    assert operations == pytest.approx(0.748e9, rel=0.01)
+    assert operations == pytest.approx(0.760e9, rel=0.01)
     assert parameters == pytest.approx(0.198e6, rel=0.01)
     assert all(width % 8 == 0 for width in EDGE_S.widths)  # for the native runtime
 
@@ -143,7 +143,7 @@ def test_the_error_head_does_not_train_the_features(tiny_edge, frame, prior_of):
     _, error = tiny_edge(rgb, prior_of(rgb, depth_m, valid))
     error.sum().backward()
     learning = {name for name, parameter in tiny_edge.named_parameters() if parameter.grad is not None}
-    assert learning == {"unet.error_head.weight", "unet.error_head.bias"}
+    assert learning == {f"unet.error_head.{name}" for name, _ in tiny_edge.unet.error_head.named_parameters()}
 
 
 @pytest.mark.parametrize("model_name", ["tiny_edge", "tiny_base"])

@@ -93,11 +93,12 @@ def evaluate(
       interval        {"level", "resamples", "unit", "units"} of the bootstrap: what was drawn (depthsr.bootstrap).
       best_baseline   {"rmse": name, "mae": name}; {} without a baseline.
       rows            one a method: "method", the mean over frames of each of depthsr.metrics.METRICS, of the MAE that
-                      the method itself expects ("expected_mae") and of the RMSE by range (AIS_RANGES_M, else RANGES_M;
-                      none in grey levels), None where it is defined for no frame; "time_ms", median of a call;
-                      "max_over_input", the largest depth given over the largest depth of the frame's input, largest
-                      over frames; "ci", {metric: [low, high] or None}; "ratio", {"rmse" and "mae": {"value", "ci"}} to
-                      the best baseline on the same frames (None where that one has no error at all).
+                      the method itself expects ("expected_mae"), of how badly that tells where the errors are ("ause")
+                      and of the RMSE by range (AIS_RANGES_M, else RANGES_M; none in grey levels), None where it is
+                      defined for no frame; "time_ms", median of a call; "max_over_input", the largest depth given over
+                      the largest depth of the frame's input, largest over frames; "ci", {metric: [low, high] or None};
+                      "ratio", {"rmse" and "mae": {"value", "ci"}} to the best baseline on the same frames (None where
+                      that one has no error at all).
       published       rows of papers that ran the same protocol on the same benchmark.
       frame_names, scenes, per_frame   the last is one {"method", metric: [a value or None a frame]} a method.
 
@@ -211,6 +212,7 @@ def _measure(
                 {
                     **metrics.score(restored.depth_m, truth_m),
                     "expected_mae": metrics.expected_mae(restored.error_m, truth_m),
+                    "ause": metrics.ause(restored.depth_m, restored.error_m, truth_m),
                     **metrics.rmse_by_range(restored.depth_m, truth_m, limits_m),
                 }
             )

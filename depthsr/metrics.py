@@ -146,6 +146,23 @@ def expected_mae(error_m: np.ndarray, truth_m: np.ndarray) -> float:
     return _mean(_scored(error_m, truth_m))
 
 
+def ause(depth_m: np.ndarray, error_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """Does `error_m` know where the depth is wrong? 0: in the true order, 1: no better than chance, more: worse.
+
+    Area under the sparsification error (Ilg et al. 2018, "Uncertainty estimates and multi-hypotheses networks for
+    optical flow", section 4.3): the MAE of the n pixels with the least expected error, less that of the n with the
+    least real one, averaged over n; here divided by what it is where the order says nothing, so that it is free of
+    scale. NaN for a method that estimates no error, and where one order is as good as another.
+    """
+    expected, real = _scored(error_m, truth_m), np.abs(_error(depth_m, truth_m))
+    if np.isnan(expected).any() or not real.size:
+        return float("nan")
+    kept = np.arange(1, real.size + 1)
+    area, least = (float((real[np.argsort(by, kind="stable")].cumsum() / kept).mean()) for by in (expected, real))
+    chance = float(real.mean()) - least
+    return (area - least) / chance if chance > 0 else float("nan")
+
+
 METRICS = {
     metric.__name__: metric
     for metric in (rmse, mae, abs_rel, median_rel, delta1, edge_rmse, boundary_f1, rmse_border6)

@@ -82,7 +82,7 @@ def _columns(result: dict) -> list[Column]:
     if protocol.startswith("gdsr"):
         factor, shown = (100, "cm") if unit == "m" else (1, unit)
         columns.append(Column("rmse_border6", f"RMSE inside a border of 6 ({shown})", factor, 2, interval=True))
-    columns.append(Column("expected_mae", f"MAE it expects ({unit})", less_is_better=None))
+    columns += [Column("expected_mae", f"MAE it expects ({unit})", less_is_better=None), Column("ause", "AUSE")]
     return [*columns, Column("time_ms", "time (ms)", 1, 1)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -157,6 +159,29 @@ def test_boundary_f1_equals_its_definition_pair_by_pair() -> None:
         weights.append(ratio)
     assert 0.1 < np.average(scores, weights=weights) < 0.9
     assert metrics.boundary_f1(depth, truth) == pytest.approx(np.average(scores, weights=weights))
+
+
+def test_ause_by_hand() -> None:
+    truth = np.array([[10.0, 20.0, NAN, 30.0]])
+    depth = np.array([[11.0, 18.0, 77.0, 33.0]])  # wrong by 1, 2, 3
+    assert metrics.ause(depth, np.array([[0.1, 0.2, NAN, 9.0]]), truth) == 0  # the order alone counts
+    assert metrics.ause(depth, np.array([[3.0, 2.0, 0.0, 1.0]]), truth) == pytest.approx(2)  # (2.5 - 1.5) / (2 - 1.5)
+    assert metrics.ause(depth, np.array([[2.0, 3.0, 0.0, 4.0]]), truth) == 0
+
+
+def test_ause_of_all_orders_is_that_of_chance() -> None:
+    truth = random_truth((1, 6))
+    depth = truth + np.array([[0.5, -2.0, 0.1, 3.0, -0.7, 1.1]])
+    orders = [metrics.ause(depth, np.array([order], float), truth) for order in permutations(range(6))]
+    assert np.mean(orders) == pytest.approx(1)
+    assert min(orders) == 0
+
+
+def test_ause_is_not_defined_without_an_estimate_or_where_all_are_as_wrong() -> None:
+    truth = random_truth((4, 5))
+    assert np.isnan(metrics.ause(truth + 1, np.full_like(truth, NAN), truth))
+    assert np.isnan(metrics.ause(truth, truth, truth))
+    assert np.isnan(metrics.ause(truth, truth, np.full_like(truth, NAN)))
 
 
 def test_nothing_scored_is_nan_and_left_out_of_the_mean() -> None:

@@ -29,12 +29,14 @@ def result(**changes) -> dict:
             {
                 **{"method": "edge", "rmse": 1.25, "mae": 0.5, **values, **near_far, "time_ms": 12.34},
                 "expected_mae": 0.4,
+                "ause": 0.125,
                 "ci": {"rmse": [1.1, 1.4], "mae": None, "rmse_border6": [1, 2]},
                 "ratio": {"rmse": {"value": 0.5, "ci": [0.4, 0.65]}, "mae": None},
             },
             {
                 **{"method": "nearest", "rmse": 2.5, "mae": 0.5, **values, **near_far, "time_ms": 1.0},
                 "expected_mae": None,
+                "ause": None,
                 "ci": {"rmse": [2.0, 3.0], "mae": [0.4, 0.6], "rmse_border6": None},
                 "ratio": {"rmse": {"value": 1.0, "ci": [1.0, 1.0]}, "mae": None},
             },
@@ -68,6 +70,7 @@ def test_table() -> None:
         "edge RMSE (m)": "–",
         "boundary F1 (%)": "**25.00**",
         "MAE it expects (m)": "0.400",
+        "AUSE": "**0.125**",
         "time (ms)": "12.3",
     }
     other = dict(zip(cells(lines[2]), cells(lines[5]), strict=True))
@@ -75,7 +78,7 @@ def test_table() -> None:
     assert other["MAE (m)"] == "**0.500** [0.400, 0.600]"
     assert other["time (ms)"] == "**1.0**"
     assert other["MAE it expects (m)"] == "–"
-    assert cells(lines[3]) == ["---", *["---:"] * 12]
+    assert cells(lines[3]) == ["---", *["---:"] * 13]
 
 
 def test_papers_stand_below_ours_and_are_marked() -> None:

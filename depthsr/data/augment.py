@@ -5,14 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-#: A crop must hold this share of pixels with a depth (the sky does not count), or another one is drawn.
+#: A window must hold this share of pixels with a depth (the sky does not count), or another one is drawn.
 MINIMUM_VALID = 0.1
 
 
-def random_crop(
-    rgb_HW3: np.ndarray, depth_m_HW: np.ndarray, side: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A square of `side` pixels (the frame's own height or width where that is less)."""
+def random_window(depth_m_HW: np.ndarray, side: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a square of `side` pixels (the frame's own height or width where that is less)."""
     height, width = min(side, depth_m_HW.shape[0]), min(side, depth_m_HW.shape[1])
     for _ in range(10):
         top = rng.integers(depth_m_HW.shape[0] - height + 1)
@@ -20,7 +18,7 @@ def random_crop(
         window = slice(top, top + height), slice(left, left + width)
         if np.isfinite(depth_m_HW[window]).mean() >= MINIMUM_VALID:
             break
-    return rgb_HW3[window], depth_m_HW[window]
+    return window
 
 
 def random_flip(rgb_HW3: np.ndarray, depth_m_HW: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -281,11 +281,16 @@ def _check(protocol: str) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 #: The shares of what recipe "mixed" is mixed of.
-MIXED = {"ais": 0.27, "classical": 0.3, "tof": 0.1, "stereo": 0.12, "matched": 0.11, "clean": 0.1}
+MIXED = {"ais": 0.25, "classical": 0.28, "tof": 0.1, "stereo": 0.12, "matched": 0.15, "clean": 0.1}
 
 
 def random_degradation(
-    rgb_HW3: np.ndarray, depth_m: np.ndarray, recipe: str, rng: np.random.Generator, farthest_m: float | None = None
+    rgb_HW3: np.ndarray,
+    depth_m: np.ndarray,
+    recipe: str,
+    rng: np.random.Generator,
+    farthest_m: float | None = None,
+    columns: slice = slice(None),
 ) -> tuple[Degraded, np.ndarray]:
     """A degradation drawn for training, and the target: H×W float32 metres, NaN = not trained on. RGB is uint8.
 
@@ -300,9 +305,13 @@ def random_degradation(
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
                 challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.
+    columns     what is wanted of the map, and what the results are of. A pair of cameras looks at all of it: along a
+                row, what it measures here depends on what is far away.
     """
     kind = "ais" if recipe == "ais" else str(rng.choice(list(MIXED), p=list(MIXED.values())))
     farthest_m = farthest(depth_m) if farthest_m is None else farthest_m
+    if kind not in ("stereo", "matched"):
+        rgb_HW3, depth_m = rgb_HW3[:, columns], depth_m[:, columns]
     if kind == "ais" and 0 < farthest_m < 2 * AIS_STEP_M:
         depth_m = random_reach(depth_m, farthest_m, (2 * AIS_STEP_M, AIS_CLIP_M), rng)
     elif kind != "ais" and rng.random() < 0.25:
@@ -322,13 +331,14 @@ def random_degradation(
         low_m = tof(measured_m, rng.choice([2, 3, 4, 6, 8]), rng)
         return Degraded(low_m, low_m, TOF_STEP_M, None, kind), remove_sky(depth_m)
     if kind in ("stereo", "matched"):
-        camera, size = random_camera_pair(depth_m.shape[1], rng), low_size(depth_m, rng.choice([1, 1, 2, 2, 3, 4]))
-        scene_m = remove_sky(measured_m)
+        camera, scene_m = random_camera_pair(depth_m.shape[1], rng), remove_sky(measured_m)
         if kind == "matched":
-            low_m = matched_stereo(rgb_HW3, scene_m, size, camera, random_matcher(camera, rng), rng)
+            found_m = matched_stereo(rgb_HW3, scene_m, scene_m.shape, camera, random_matcher(camera, rng), rng)
         else:
-            low_m = stereo(scene_m, size, camera, rng)
-        return Degraded(low_m, low_m, 0.0, None, kind), within_reach(remove_sky(depth_m), camera)
+            found_m = stereo(scene_m, scene_m.shape, camera, rng)
+        target_m, found_m = within_reach(remove_sky(depth_m), camera)[:, columns], found_m[:, columns]
+        low_m = centre_sample(found_m, low_size(found_m, rng.choice([1, 1, 1, 2, 2, 3, 4])))
+        return Degraded(low_m, low_m, 0.0, None, kind), target_m
     scored = clip_sky if rng.random() < 0.75 or not np.isfinite(remove_sky(depth_m)).any() else remove_sky
     return _random_classical(scored(measured_m), rng), scored(depth_m)
 

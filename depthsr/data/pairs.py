@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from depthsr.data.augment import farthest, random_camera, random_colour, random_crop, random_flip
+from depthsr.data.augment import farthest, random_camera, random_colour, random_flip, random_window
 from depthsr.data.dataset import FrameDataset
 from depthsr.data.degrade import Degraded, random_degradation
 from depthsr.data.relative import simulated_relative_depth
@@ -57,10 +57,11 @@ class TrainingPairs:
         step, number, side = key
         rng = np.random.default_rng([self._seed, step, number])
         while True:
-            rgb, depth_m = self._read(self._names[rng.integers(len(self._names))])
+            rgb, depth_m = random_flip(*self._read(self._names[rng.integers(len(self._names))]), rng)
             frame_side_px, farthest_m = min(depth_m.shape), farthest(depth_m)
-            rgb, depth_m = random_flip(*random_crop(rgb, depth_m, side, rng), rng)
-            degraded, target_m = random_degradation(rgb, depth_m, self._recipe, rng, farthest_m)
+            rows, columns = random_window(depth_m, side, rng)
+            degraded, target_m = random_degradation(rgb[rows], depth_m[rows], self._recipe, rng, farthest_m, columns)
+            rgb, depth_m = rgb[rows, columns], depth_m[rows, columns]
             if np.isfinite(degraded.depth_m).any():  # a crop of nothing but sky has no measurement to learn from
                 rgb = random_camera(random_colour(rgb, rng), rng)
                 relative = self._relative_depth(rgb, depth_m, target_m, frame_side_px, rng) if self._relative else None

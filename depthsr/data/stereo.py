@@ -51,7 +51,7 @@ class StereoCamera:
 
 def random_camera_pair(width: int, rng: np.random.Generator) -> StereoCamera:
     """Of all kinds, for maps of this width: short and long baselines, careful and careless matching."""
-    nearest_px = float(np.exp(rng.uniform(np.log(5), np.log(max(5, 0.3 * width)))))
+    nearest_px = float(np.exp(rng.uniform(np.log(6), np.log(max(6, 0.2 * width)))))
     noise_px = float(rng.uniform(0.02, 0.3) * min(1, nearest_px / 30))
     farthest_over_nearest = np.exp(rng.uniform(np.log(8), np.log(60)))
     return StereoCamera(

@@ -232,6 +232,29 @@ def test_training_degradations_hold_what_they_promise(depth_m, recipe):
     assert kinds == ({"ais"} if recipe == "ais" else {"ais", "classical", "tof", "stereo", "matched", "clean"})
 
 
+def test_a_pair_of_cameras_sees_the_whole_rows_and_nothing_else_does(depth_m):
+    depth_m, wanted = depth_m[:96, 150:342], slice(60, 140)
+    of_pairs = set()
+    for seed in range(80):
+
+        def drawn(columns_seen=slice(None), columns=slice(None), seed=seed):
+            picture, seen_m = PICTURE[:96, columns_seen], depth_m[:, columns_seen]
+            return random_degradation(picture, seen_m, "mixed", np.random.default_rng(seed), 250.0, columns)
+
+        poor, target_m = drawn(columns=wanted)
+        if poor.protocol in ("stereo", "matched"):
+            of_all, target_of_all_m = drawn()
+            np.testing.assert_array_equal(target_m, target_of_all_m[:, wanted])
+            if poor.depth_m.shape == target_m.shape:
+                np.testing.assert_array_equal(poor.depth_m, of_all.depth_m[:, wanted])
+                of_pairs.add(poor.protocol)
+        else:
+            of_cut, target_of_cut_m = drawn(columns_seen=wanted)
+            np.testing.assert_array_equal(poor.depth_m, of_cut.depth_m)
+            np.testing.assert_array_equal(target_m, target_of_cut_m)
+    assert of_pairs == {"stereo", "matched"}
+
+
 def test_mixed_training_varies_the_challenge_law_and_ais_does_not(depth_m):
     laws = {"ais": set(), "mixed": set()}
     for recipe, seen in laws.items():

@@ -111,9 +111,8 @@ FUSIONS = {"adain": AdaINFusion, "concatenation": ConcatenationFusion}
 class ErrorHead(nn.Module):
     """How wrong the depth is expected to be, before `ops.mix_candidates` gives it its unit: four values a pixel.
 
-    Two 1×1 layers on the decoder's features and on the condition, Prior.condition_B2: the same features err otherwise
-    where eight pixels share a measurement than where each has its own. It reads the features and does not train them,
-    so that the depth does not suffer for it.
+    Two 1×1 layers, on the decoder's features and on Prior.condition_B2: the same features stand for other errors at a
+    factor of 8 than at 1. It reads the features and does not train them: the depth must not suffer for it.
     """
 
     def __init__(self, channels: int) -> None:

@@ -118,10 +118,12 @@ def make_prior(
     planes = F.interpolate(torch.cat([x, ambiguity, 1 - hole], 1), size=size, mode="bilinear", align_corners=False)
     bilinear, ambiguity, valid = planes.split(1, 1)
     confidence = torch.where(valid_B1hw, 1.0, CONFIDENCE_IN_HOLE)
-    guides = [area_guide(rgb_B3HW, low_size), point_guide(rgb_B3HW, low_size)]
-    if not torch.compiler.is_compiling() and low_size == size:  # which compiled code is not to be special for
-        guides = guides[:1]  # both are the picture
-    guided = [joint_bilateral_upsample(x, confidence, rgb_B3HW, guide) for guide in guides]
+    # At full size both guides are the picture; compiled code is not to be special for it.
+    one = not torch.compiler.is_compiling() and low_size == size
+    guided = [
+        joint_bilateral_upsample(x, confidence, rgb_B3HW, guide(rgb_B3HW, low_size))
+        for guide in ((area_guide,) if one else (area_guide, point_guide))
+    ]
     log2_factor = 0.5 * math.log2(max(1.0, size[0] / low_size[0]) * max(1.0, size[1] / low_size[1]))
     condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
     candidates = torch.cat([bilinear, guided[0], guided[-1], surrounding_measurements(x, valid_B1hw, size)], 1)

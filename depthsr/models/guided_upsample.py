@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depthsr.ops.choice import is_exporting
+
 
 def area_guide(guide_B3HW: Tensor, size: tuple[int, int]) -> Tensor:
     """The guide's mean over each coarse pixel, for a measurement that is itself a mean."""
-    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+    if torch.compiler.is_compiling() and not is_exporting():
         return _means(_means(guide_B3HW, size[0], 2), size[1], 3)
     return F.adaptive_avg_pool2d(guide_B3HW, size)
 

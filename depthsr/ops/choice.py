@@ -167,11 +167,16 @@ def why_not(name: str, op: str, tensors: tuple[Tensor, ...]) -> str | None:
     return f"this version of depthsr has no {name} implementation"
 
 
+def is_exporting() -> bool:
+    """torch.compiler.is_exporting(), which Dynamo before torch 2.13 takes for True in whatever it compiles."""
+    return torch.compiler._is_exporting_flag
+
+
 def choose(op: str, *tensors: Tensor) -> Callable[..., Any]:
     """The function that computes `op` on these tensors. Raises RuntimeError when a forced implementation cannot."""
     in_plain_torch = getattr(reference, op)
     # While exporting, the graph must need nothing of this package: ONNX and AOTInductor know torch's own ops.
-    if _backend == "reference" or torch.compiler.is_exporting():
+    if _backend == "reference" or is_exporting():
         return in_plain_torch
     if _backend != "auto":
         reason = why_not(_backend, op, tensors)

@@ -36,3 +36,8 @@ def test_relative_error_is_the_worst_output_s():
     nan = np.array([np.nan, 4.0])
     assert np.isnan(relative_error([nan, found[1]], expected))
     assert np.isnan(relative_error([found[1], nan], expected[::-1]))
+
+
+def test_the_commit_of_a_tree_without_its_repository_is_told(monkeypatch):
+    monkeypatch.setenv("BENCH_COMMIT", "abc1234")
+    assert provenance()["commit"] == "abc1234"

@@ -52,6 +52,22 @@ def test_compiles_whole_for_any_size(name, random_image, request):
     assert graphs == graphs[:1] * 3, "a new size must not compile again"
 
 
+@pytest.mark.usefixtures("native")
+def test_what_is_compiled_is_not_taken_for_exported(random_image):
+    """Its graph has the kernels; of an exported one the test below says that it has none."""
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    with ops.backend("native"):
+        torch.compile(AllOps(), fullgraph=True, backend=keep)(*batch(random_image, 6, 9))
+    targets = {str(node.target) for graph in graphs for node in graph.graph.nodes}
+    assert {target for target in targets if "sobel_l1_loss" in target and "depthsr" in target}
+
+
 @pytest.mark.parametrize("name", ["auto", "native"])
 def test_exports_to_torchs_own_operators(name, random_image):
     """ONNX and AOTInductor need no custom op, whatever is built or forced."""

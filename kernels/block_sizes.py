@@ -4,7 +4,7 @@ No entry is measured. Each is a guess from two counts that ahead-of-time compila
 (tests/ops/test_triton_compiles.py): no register spill, and shared memory within the 99 KiB that a program may have on
 sm_86. In float32 at 128 channels the three kernels of the feed-forward half still spill (64 to 456 bytes a thread on
 sm_86): three TF32 products hold every factor twice. Wider ones in float32 were not compiled. An entry that replaces a
-guess names the measurement that chose it, and the architecture it was taken on.
+guess names the measurement that chose it, bench/tune_blocks.py's, and the architecture it was taken on.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ class DepthSR(
         logits, correction, error = self.unet(_pad(guide), _pad(torch.cat(features, 1)), prior.condition_B2)
         return ops.mix_candidates(logits, correction, error, candidates, ambiguity)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, in which torch.compile fails on some operators
     def infer(
         self,
         rgb_B3HW: Tensor,

@@ -60,9 +60,7 @@ DEPTHSR_INLINE PackedConv<> pack_error_head(const UNetWeights& w, Arena& arena) 
 // The first product's bias with the condition's share, computed_outputs(HEAD_OUTPUTS) values.
 DEPTHSR_INLINE void bias_of_heads(const UNetWeights& w, const PackedConv<>& heads, const float* condition, float* bias) {
   std::memcpy(bias, heads.bias, computed_outputs(HEAD_OUTPUTS) * sizeof(float));
-  const float* weight = w.error_condition.weight;
-  for (int c = 0; c < ERROR_CHANNELS; ++c)
-    bias[HIDDEN + c] += weight[2 * c] * condition[0] + weight[2 * c + 1] * condition[1];
+  for (int c = 0; c < ERROR_CHANNELS; ++c) bias[HIDDEN + c] += of_condition(w.error_condition, c, condition);
 }
 
 // All outputs of PANEL pixels, computed_outputs(OUTPUTS) × PANEL. pixels: a row of conv.inputs planes, `pitch` floats each.

@@ -95,8 +95,7 @@ void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in,
   memory.lay_out(w, padded_height, padded_width,
                  scratch(Scratch::FRAME, memory.lay_out(w, padded_height, padded_width, nullptr)));
   for (std::int64_t c = 0; c < w.widths[0]; ++c)
-    memory.depth_bias[c] = packed.depth_stem.bias[c] + w.condition.bias[c] +
-                           w.condition.weight[2 * c] * in.condition[0] + w.condition.weight[2 * c + 1] * in.condition[1];
+    memory.depth_bias[c] = packed.depth_stem.bias[c] + w.condition.bias[c] + of_condition(w.condition, c, in.condition);
   bias_of_heads(w, packed.heads, in.condition, memory.heads_bias);
 
   std::int64_t next = 0;  // blocks lie in the order in which they run

@@ -43,4 +43,9 @@ struct UNetInput {
   float scale_m, limit_m;  // the depth is clipped to [0, limit_m]
 };
 
+// What a layer of the condition's two values adds to output c, its bias aside.
+inline float of_condition(const ConvWeights& layer, std::int64_t c, const float* condition) {
+  return layer.weight[2 * c] * condition[0] + layer.weight[2 * c + 1] * condition[1];
+}
+
 }  // namespace depthsr

@@ -21,6 +21,14 @@ STD = (0.229, 0.224, 0.225)
 
 PATCH_PX = 14
 
+#: Parts of the parameters' names: the hub files', and what releases of transformers call them that differ.
+RENAMED = {
+    ".attention.attention.query.": ".attention.q_proj.",
+    ".attention.attention.key.": ".attention.k_proj.",
+    ".attention.attention.value.": ".attention.v_proj.",
+    ".attention.output.dense.": ".attention.o_proj.",
+}
+
 
 class DepthAnything(nn.Module):
     """RGB [0, 1] -> relative depth B×1×H×W, 0 = far, 1 = near, robustly scaled per frame."""
@@ -61,6 +69,16 @@ def load_hub_weights(module: DepthAnything) -> None:
             "which needs none."
         ) from error
     module.network.load_state_dict(trained.state_dict())
+
+
+def name_as_installed(state: dict[str, Tensor], network: nn.Module, prefix: str) -> None:
+    """Rename in a state, in place, what another release of transformers saved under other names than the installed."""
+    own = {prefix + name for name in network.state_dict()}
+    for name in [name for name in state if name.startswith(prefix) and name not in own]:
+        for pair in RENAMED.items():
+            for old, new in (pair, pair[::-1]):
+                if (renamed := name.replace(old, new)) != name and renamed in own:
+                    state[renamed] = state.pop(name)
 
 
 def _transformers_config(config: DepthAnythingConfig) -> transformers.DepthAnythingConfig:

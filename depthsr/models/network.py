@@ -238,10 +238,17 @@ def to_channels_last(module: nn.Module) -> None:
 
 
 def build_what_the_state_has(model: DepthSR, state: dict[str, Tensor], prefix: str = "", *_: object) -> None:
-    """Give the model a Depth Anything where the state has weights for one; load_state_dict does this first."""
-    has_depth_anything = any(name.startswith(f"{prefix}depth_anything.") for name in state)
-    if has_depth_anything and model.depth_anything is None and model.config.takes_relative:
-        model.add_depth_anything()
+    """Give the model a Depth Anything where the state has weights for one, and these the names that they have in it, in
+    place; load_state_dict does this first.
+    """
+    own_prefix = f"{prefix}depth_anything."
+    if model.config.takes_relative and any(name.startswith(own_prefix) for name in state):
+        from depthsr.models.depth_anything import name_as_installed
+
+        if model.depth_anything is None:
+            model.add_depth_anything()
+        assert model.depth_anything is not None
+        name_as_installed(state, model.depth_anything, own_prefix)
 
 
 def _pad(x_BCHW: Tensor) -> Tensor:

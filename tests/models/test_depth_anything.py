@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from depthsr.config import BASE, DepthAnythingConfig
-from depthsr.models.depth_anything import DepthAnything, load_hub_weights
+from depthsr.models.depth_anything import RENAMED, DepthAnything, load_hub_weights
 from depthsr.models.network import DepthSR
 from depthsr.models.relative import normalise_relative
 from depthsr.types import UserError
@@ -42,6 +42,23 @@ def test_base_runs_its_own_network_or_takes_the_users(tiny_base, frame):
     torch.testing.assert_close(given, own)
     other, _ = tiny_base.infer(rgb, depth_m, valid, relative_B1HW=1 - relative)
     assert (other - own).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("hub_names", [True, False])
+def test_what_another_release_of_transformers_saved_loads(tiny_base, hub_names):
+    """The attention layers' names are the hub's in 4.56, others in 5.24."""
+    own = tiny_base.state_dict()
+    saved = {}
+    for name, tensor in own.items():
+        for pair in RENAMED.items():
+            name = name.replace(*(pair[::-1] if hub_names else pair))
+        saved[name] = tensor + 1
+    renamed = [name for name in saved if any((pair[0] if hub_names else pair[1]) in name for pair in RENAMED.items())]
+    assert len(renamed) == 8 * tiny_base.config.depth_anything.layers  # four linear layers' weight and bias
+    model = DepthSR(tiny_base.config)
+    model.load_state_dict(saved)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, own[name] + 1)
 
 
 def test_both_parts_of_base_learn(tiny_base, frame, prior_of):

@@ -233,6 +233,27 @@ Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& confidence_an
   return torch::stable::to(out, x_any.scalar_type());
 }
 
+// --- fit_lines ----------------------------------------------------------------------------------------------------
+
+// Of depthsr/ops/reference.py, as the window is not.
+constexpr std::int64_t ROUNDS = 4;
+constexpr float WHOLE_FRAME = 0.05f, TRUST_IN_BOUND = 0.02f, LEAST_VARIANCE = 1e-6f;
+
+std::tuple<Tensor, Tensor> fit_lines(const Tensor& relative_any, const Tensor& inverse_any, const Tensor& deviation_any,
+                                     const Tensor& open_end_any, std::int64_t window) {
+  const auto [relative, open_end] = measurement(relative_any, open_end_any);
+  const Tensor inverse = measurement(inverse_any, open_end_any).first;
+  const Tensor deviation = measurement(deviation_any, open_end_any).first;
+  STD_TORCH_CHECK(window > 0 && window % 2 == 1, "depthsr: window must be odd");
+  Tensor scale = empty(relative.sizes(), relative, MemoryFormat::Contiguous);
+  Tensor offset = empty(relative.sizes(), relative, MemoryFormat::Contiguous);
+  depthsr::fit_lines(data<float>(relative), data<float>(inverse), data<float>(deviation), data<bool>(open_end),
+                     relative.size(0), relative.size(2), relative.size(3),
+                     {window, ROUNDS, WHOLE_FRAME, TRUST_IN_BOUND, LEAST_VARIANCE}, mutable_data<float>(scale),
+                     mutable_data<float>(offset), on_torch_threads);
+  return {scale, offset};
+}
+
 // --- mix_candidates -----------------------------------------------------------------------------------------------
 
 std::tuple<Tensor, Tensor> mix_candidates(const Tensor& logits_any, const Tensor& correction_any,
@@ -390,6 +411,7 @@ STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
   library.impl("surrounding_measurements", TORCH_BOX(&surrounding_measurements));
   library.impl("joint_bilateral_upsample", TORCH_BOX(&joint_bilateral_upsample));
   library.impl("mix_candidates", TORCH_BOX(&mix_candidates));
+  library.impl("fit_lines", TORCH_BOX(&fit_lines));
 }
 
 // Importing the module loads the library above; it has no Python functions of its own.

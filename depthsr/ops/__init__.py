@@ -16,6 +16,7 @@ __all__ = [
     "adain_statistics",
     "backend",
     "fill_holes",
+    "fit_lines",
     "gated_depthwise",
     "joint_bilateral_upsample",
     "layer_norm_2d",
@@ -131,13 +132,13 @@ def sobel_l1_loss(
     return compute(pred_B1HW, target_B1HW, valid_B1HW, l1_weight, gradient_weight)
 
 
-def _check_measurement(x_B1hw: Tensor, valid_B1hw: Tensor) -> None:
-    _check_image("x", x_B1hw)
+def _check_measurement(x_B1hw: Tensor, valid_B1hw: Tensor, x_name: str = "x", valid_name: str = "valid") -> None:
+    _check_image(x_name, x_B1hw)
     if x_B1hw.shape[1] != 1 or 0 in x_B1hw.shape[2:]:
-        raise ValueError(f"x must have one channel, and pixels, but has shape {tuple(x_B1hw.shape)}")
+        raise ValueError(f"{x_name} must have one channel, and pixels, but has shape {tuple(x_B1hw.shape)}")
     if valid_B1hw.shape != x_B1hw.shape or valid_B1hw.dtype != torch.bool:
         raise ValueError(
-            f"valid must be bool and have x's shape {tuple(x_B1hw.shape)}, "
+            f"{valid_name} must be bool and have {x_name}'s shape {tuple(x_B1hw.shape)}, "
             f"but is {valid_B1hw.dtype} of {tuple(valid_B1hw.shape)}"
         )
 
@@ -168,6 +169,21 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
         if list(tensor.shape[2:]) != size:
             raise ValueError(f"the {name} must have x's size {tuple(size)}, not {tuple(tensor.shape[2:])}")
     return choose("joint_bilateral_upsample", *tensors)(*tensors)
+
+
+def fit_lines(
+    relative_B1hw: Tensor, inverse_B1hw: Tensor, deviation_B1hw: Tensor, open_end_B1hw: Tensor, window: int
+) -> tuple[Tensor, Tensor]:
+    _check_measurement(relative_B1hw, open_end_B1hw, "relative", "open_end")
+    for name, tensor in (("inverse", inverse_B1hw), ("deviation", deviation_B1hw)):
+        _check_image(name, tensor)
+        if tensor.shape != relative_B1hw.shape:
+            shape = tuple(relative_B1hw.shape)
+            raise ValueError(f"{name} must have relative's shape {shape}, not {tuple(tensor.shape)}")
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be odd and at least 1, not {window}")
+    tensors = (relative_B1hw, inverse_B1hw, deviation_B1hw)
+    return choose("fit_lines", *tensors)(*tensors, open_end_B1hw, window)
 
 
 def mix_candidates(
@@ -201,8 +217,8 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
 
 
 for _op in (
-    adain, adain_fusion, adain_statistics, fill_holes, gated_depthwise, joint_bilateral_upsample, layer_norm_2d,
-    mix_candidates, naf_block, simple_gate, sobel_l1_loss, surrounding_measurements,
+    adain, adain_fusion, adain_statistics, fill_holes, fit_lines, gated_depthwise, joint_bilateral_upsample,
+    layer_norm_2d, mix_candidates, naf_block, simple_gate, sobel_l1_loss, surrounding_measurements,
 ):  # fmt: skip
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

@@ -28,6 +28,7 @@ logger = logging.getLogger("depthsr.ops")
 OPS = (
     "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "adain_fusion", "sobel_l1_loss",
     "naf_block", "fill_holes", "surrounding_measurements", "joint_bilateral_upsample", "mix_candidates",
+    "fit_lines",
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def _why_no_native_naf_block(x_BCHW: Tensor, *weights: Tensor) -> str | None:
 
 _BY_ITS_OWN_NAME = (
     "layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "fill_holes", "joint_bilateral_upsample",
-    "mix_candidates",
+    "mix_candidates", "fit_lines",
 )  # fmt: skip
 
 NATIVE = Implementation(

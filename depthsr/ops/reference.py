@@ -361,3 +361,51 @@ def coarse_neighbours(coarse: int, fine: int, reach: int, like: Tensor) -> tuple
         indices.append(neighbour.clamp(0, coarse - 1))
         weights.append(torch.exp((neighbour - position).square() * (-0.5 / SIGMA_SPACE**2)))
     return indices, weights
+
+
+#: Of fit_lines: rounds; what the whole frame's moments count beside a window's; what a bound counts where the line is
+#: beyond it, and before there is a line; added to the variance, which may be 0.
+ROUNDS = 4
+WHOLE_FRAME = 0.05
+TRUST_IN_BOUND = 0.02
+LEAST_VARIANCE = 1e-6
+
+
+def fit_lines(
+    relative_B1hw: Tensor, inverse_B1hw: Tensor, deviation_B1hw: Tensor, open_end_B1hw: Tensor, window: int
+) -> tuple[Tensor, Tensor]:
+    """Scale (not negative) and offset, both B×1×h×w, of the line inverse = scale · relative + offset in each cell.
+
+    Weighted least squares in window × window cells (odd) around it, beyond the border being what lies at it, with a
+    share of the whole frame's moments, which steadies a window in which `relative` is flat. ROUNDS of reweighting leave
+    out what does not follow the line (Cauchy's weights), such as cells that a depth edge crosses.
+
+    relative, inverse: any unit. deviation: > 0, how far inverse may be off. open_end: bool, where inverse is an upper
+    bound only: a line that is below it there is not pulled back. Computed and returned in float32 (float64 for that).
+    """
+    dtype = _arithmetic_dtype(relative_B1hw, inverse_B1hw, deviation_B1hw)
+    relative, inverse, deviation = (tensor.to(dtype) for tensor in (relative_B1hw, inverse_B1hw, deviation_B1hw))
+    # Not the inverse square: the far range, whose inverse depth is known best, would decide everything.
+    certainty = 1 / deviation
+    trust = torch.where(open_end_B1hw, TRUST_IN_BOUND, 1.0)
+    scale = offset = torch.zeros_like(certainty)
+    for _ in range(ROUNDS):
+        weight = certainty * trust
+        moments = torch.cat([weight, weight * relative, weight * inverse], 1)
+        total, of_relative, of_inverse = _windowed(moments, window).split(1, 1)
+        mean_relative, mean_inverse = of_relative / total, of_inverse / total
+        products = torch.cat([weight * relative.square(), weight * relative * inverse], 1)
+        square, product = (_windowed(products, window) / total).split(1, 1)
+        variance = (square - mean_relative.square()).clamp(min=0)
+        scale = ((product - mean_relative * mean_inverse) / (variance + LEAST_VARIANCE)).clamp(min=0)
+        offset = mean_inverse - scale * mean_relative
+        fitted = scale * relative + offset
+        trust = 1 / (1 + ((fitted - inverse) / (2 * deviation)).square())
+        trust = torch.where(open_end_B1hw & (fitted <= inverse), TRUST_IN_BOUND, trust)
+    return scale, offset
+
+
+def _windowed(moments_BMhw: Tensor, window: int) -> Tensor:
+    """Means over the window around each cell, with the whole frame's share."""
+    padded = F.pad(moments_BMhw, (window // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, window, 1) + WHOLE_FRAME * moments_BMhw.mean((2, 3), keepdim=True)

@@ -47,6 +47,9 @@ SCHEMAS = {
     "mix_candidates": (
         "(Tensor logits, Tensor correction, Tensor error, Tensor candidates, Tensor ambiguity) -> (Tensor, Tensor)"
     ),
+    "fit_lines": (
+        "(Tensor relative, Tensor inverse, Tensor deviation, Tensor open_end, int window) -> (Tensor, Tensor)"
+    ),
 }
 
 for _name, _schema in SCHEMAS.items():
@@ -281,7 +284,9 @@ def naf_block_gradient(backward, ctx, grad):
 
 #: Nobody asks a gradient of a network's input; `choice` takes the reference where somebody does, as training does of
 #: the last.
-WITHOUT_GRADIENT = ("fill_holes", "surrounding_measurements", "joint_bilateral_upsample", "mix_candidates")
+WITHOUT_GRADIENT = (
+    "fill_holes", "surrounding_measurements", "joint_bilateral_upsample", "mix_candidates", "fit_lines",
+)  # fmt: skip
 
 
 @torch.library.register_fake("depthsr::fill_holes")
@@ -309,6 +314,12 @@ def _(x, confidence, guide, coarse_guide):
 def _(logits, correction, error, candidates, ambiguity):
     sizes = (candidates.shape[0], 1, *candidates.shape[2:])
     return candidates.new_empty(sizes), candidates.new_empty(sizes)
+
+
+@torch.library.register_fake("depthsr::fit_lines")
+def _(relative, inverse, deviation, open_end, window):
+    scale = relative.new_empty(relative.shape, dtype=torch.float32)
+    return scale, torch.empty_like(scale)
 
 
 def no_gradient(op, ctx, *grads):

@@ -28,6 +28,7 @@ from depthsr.ops.fold import fold_naf_block
 from depthsr.ops.reference import NAFBlockWeights
 from depthsr.ops.registration import layout_of
 from depthsr.ops.triton_ops_without_gradient import fill_holes as fill_holes
+from depthsr.ops.triton_ops_without_gradient import fit_lines as fit_lines
 from depthsr.ops.triton_ops_without_gradient import joint_bilateral_upsample as joint_bilateral_upsample
 from depthsr.ops.triton_ops_without_gradient import mix_candidates as mix_candidates
 from depthsr.ops.triton_ops_without_gradient import surrounding_measurements as surrounding_measurements

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.library import triton_op
 
 from depthsr.kernels import fill_holes as fill_holes_kernels
+from depthsr.kernels import fit_lines as fit_lines_kernels
 from depthsr.kernels import joint_bilateral_upsample as joint_bilateral_kernels
 from depthsr.kernels import mix_candidates as mix_kernels
 from depthsr.kernels import surrounding_measurements as surrounding_kernels
@@ -16,10 +17,14 @@ from depthsr.ops import registration
 from depthsr.ops.reference import (
     ERROR_OFFSET,
     FLOOR,
+    LEAST_VARIANCE,
     REACH,
     REACH_OVER_HOLES,
+    ROUNDS,
     SIGMA_COLOUR,
     SIGMA_SPACE,
+    TRUST_IN_BOUND,
+    WHOLE_FRAME,
     coarse_spacing,
 )
 from depthsr.ops.registration import layout_of
@@ -76,3 +81,20 @@ def joint_bilateral_upsample(x: Tensor, confidence: Tensor, guide: Tensor, coars
 
 
 joint_bilateral_upsample.register_autograd(partial(registration.no_gradient, "joint_bilateral_upsample"))
+
+
+# --- fit_lines -------------------------------------------------------------------------------------------------
+
+
+@triton_op("depthsr::fit_lines_triton", mutates_args={})
+def fit_lines(
+    relative: Tensor, inverse: Tensor, deviation: Tensor, open_end: Tensor, window: int
+) -> tuple[Tensor, Tensor]:
+    relative, inverse, deviation = (tensor.float().contiguous() for tensor in (relative, inverse, deviation))
+    return fit_lines_kernels.fit_lines(
+        relative, inverse, deviation, open_end.contiguous(), window, ROUNDS, WHOLE_FRAME, TRUST_IN_BOUND,
+        LEAST_VARIANCE,
+    )  # fmt: skip
+
+
+fit_lines.register_autograd(partial(registration.no_gradient, "fit_lines"))

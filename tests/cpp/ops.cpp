@@ -170,6 +170,17 @@ void fill_holes(Run& run) {
                       given.integer("height"), given.integer("width"), run.output<float>("out"), run.parallel_for);
 }
 
+void fit_lines(Run& run) {
+  const Case& given = run.given;
+  depthsr::fit_lines(given.data<float>("relative"), given.data<float>("inverse"), given.data<float>("deviation"),
+                     given.data<bool>("open_end"), given.integer("batch"), given.integer("height"),
+                     given.integer("width"),
+                     {given.integer("window"), given.integer("rounds"), static_cast<float>(given.real("frame_share")),
+                      static_cast<float>(given.real("trust_in_bound")),
+                      static_cast<float>(given.real("least_variance"))},
+                     run.output<float>("scale"), run.output<float>("offset"), run.parallel_for);
+}
+
 Upsampling upsampling_of(const Case& given) {
   return {
       .batch = given.integer("batch"),
@@ -263,7 +274,7 @@ const std::map<std::string, Op>& ops() {
       {"sobel_l1_loss", sobel_l1_loss}, {"naf_block", naf_block},     {"naf_block_backward", naf_block_backward},
       {"fill_holes", fill_holes},       {"surrounding_measurements", surrounding_measurements},
       {"joint_bilateral_upsample", joint_bilateral_upsample}, {"mix_candidates", mix_candidates},
-      {"make_prior", make_prior}, {"network", network},
+      {"fit_lines", fit_lines},         {"make_prior", make_prior},   {"network", network},
   };
   return all;
 }

@@ -279,6 +279,23 @@ def mix_candidates(size: tuple[int, int], count: int, more: int, batch: int, cha
     return Case("mix_candidates", name, inputs, {"depth": depth, "expected": expected})
 
 
+def fit_lines(size: tuple[int, int], batch: int, window: int, seed: int) -> Case:
+    r = Random(seed)
+    size = (1, 2) if size == (1, 1) else size  # a single cell has no slope but that of rounding
+    maps = {"relative": r.uniform(batch, 1, *size), "deviation": 0.02 + 0.1 * r.uniform(batch, 1, *size)}
+    maps["inverse"] = 1 + 2 * maps["relative"] + 0.2 * r.uniform(batch, 1, *size)
+    open_end = r.uniform(batch, 1, *size) > 0.8
+    exact = [maps[name].double() for name in ("relative", "inverse", "deviation")]
+    scale, offset = reference.fit_lines(*exact, open_end, window)
+    inputs = {
+        **maps, "open_end": open_end, "batch": batch, "height": size[0], "width": size[1], "window": window,
+        "rounds": reference.ROUNDS, "frame_share": reference.WHOLE_FRAME, "trust_in_bound": reference.TRUST_IN_BOUND,
+        "least_variance": reference.LEAST_VARIANCE,
+    }  # fmt: skip
+    name = f"fit_lines {batch}x{size[0]}x{size[1]} window {window}"
+    return Case("fit_lines", name, inputs, {"scale": scale, "offset": offset})
+
+
 def fill_holes(low: tuple[int, int], batch: int, seed: int) -> Case:
     r = Random(seed)
     valid = r.uniform(batch, 1, *low) > 0.6

@@ -26,6 +26,7 @@ from vector_cases import (
     adain,
     every_bit_pattern,
     fill_holes,
+    fit_lines,
     joint_bilateral_upsample,
     layer_norm_2d,
     mix_candidates,
@@ -129,6 +130,7 @@ def fixed_cases() -> Iterator[Case]:
             seed += 1
             yield joint_bilateral_upsample(size, low, 2, channels_last, seed)
         yield fill_holes(low, 2, seed)
+        yield fit_lines(low, 2, 5 + 10 * (seed % 2), seed)
         yield surrounding_measurements(size, low, 2, seed)
         for channels_last in (False, True):
             yield mix_candidates(size, 12, seed % 2, 2, channels_last, seed)
@@ -176,7 +178,13 @@ def fuzzed_case(seed: int, number: int) -> Case:
     if op == "mix":
         return mix_candidates(fine, r.randint(1, 17), r.randint(0, 2), batch, channels_last, case_seed)
     if op == "holes":
-        return r.choice([fill_holes(low, batch, case_seed), surrounding_measurements(fine, low, batch, case_seed)])
+        return r.choice(
+            [
+                fill_holes(low, batch, case_seed),
+                surrounding_measurements(fine, low, batch, case_seed),
+                fit_lines(low, batch, 2 * r.randint(0, 9) + 1, case_seed),
+            ]
+        )
     if r.random() < 0.5:
         return prior_of_frame(fine, low, channels_last, case_seed)
     return network(fine, low, channels_last, r.choice(FUSED_STORAGE), case_seed)

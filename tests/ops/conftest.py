@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from depthsr.ops import reference
 from depthsr.ops.reference import NAFBlockWeights
 
 #: How far a result may lie from the reference in float64, given the same (already rounded) input: a multiple of the
@@ -49,6 +50,46 @@ def random_image() -> Callable[..., Tensor]:
         return values
 
     return make
+
+
+@pytest.fixture
+def cells_of_lines() -> Callable[..., list[Tensor]]:
+    """cells_of_lines(size, dtype): fit_lines' relative, inverse, deviation and open_end, of two frames: a line that
+    bends, noise, and cells far off it.
+    """
+
+    def make(size: tuple[int, int], dtype=torch.float32) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+
+        def random() -> Tensor:
+            return torch.rand(2, 1, *size, generator=generator)
+
+        relative = random()
+        inverse = 1 + relative * torch.linspace(2, 4, size[1]) + 0.05 * random()
+        inverse = torch.where(random() < 0.1, 2 * inverse, inverse)
+        return [*(map_.to(dtype) for map_ in (relative, inverse, 0.02 + 0.1 * random())), random() < 0.2]
+
+    return make
+
+
+@pytest.fixture
+def close_lines() -> Callable[..., None]:
+    """close_lines(results, arguments, window): fit_lines' float32 results beside the reference's in float64. A window's
+    variance is a small difference of its means, so a few of float32's places are lost; a single cell has none, and only
+    what its line says there is compared.
+    """
+
+    def check(results: tuple[Tensor, Tensor], arguments: list[Tensor], window: int) -> None:
+        exact = [*(tensor.double() for tensor in arguments[:3]), arguments[3]]
+        lines = results, reference.fit_lines(*exact, window)
+        fitted, expected = (scale * exact[0] + offset for scale, offset in lines)
+        torch.testing.assert_close(fitted, expected, rtol=1e-4, atol=1e-4)
+        for result, wanted in zip(*lines, strict=True):
+            assert result.dtype == torch.float32
+            if wanted.shape[2:] != (1, 1):
+                torch.testing.assert_close(result.double(), wanted, rtol=1e-3, atol=1e-3)
+
+    return check
 
 
 @pytest.fixture

@@ -106,6 +106,16 @@ def test_mix_candidates(size, dtype, layout, random_image):
     assert ((expected > 0) | (ambiguity == 0)).all()
 
 
+@pytest.mark.parametrize(("size", "window"), [((1, 1), 5), ((7, 5), 1), ((7, 5), 15), ((3, 33), 5)])
+def test_fit_lines(size, window, cells_of_lines, close_lines):
+    arguments = cells_of_lines(size)
+    with ops.backend("triton"):
+        results = ops.fit_lines(*arguments, window)
+        with pytest.raises(RuntimeError, match="the triton fit_lines has no gradient"):
+            ops.fit_lines(arguments[0].clone().requires_grad_(), *arguments[1:], window)
+    close_lines(results, arguments, window)
+
+
 def test_holes_wider_than_the_reach():
     valid = torch.zeros(1, 1, 1, 300, dtype=torch.bool)
     valid[..., 3] = True

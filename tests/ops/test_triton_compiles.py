@@ -125,6 +125,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         adain,
         feed_forward,
         fill_holes,
+        fit_lines,
         fold_naf_block,
         joint_bilateral_upsample,
         layer_norm_2d,
@@ -168,6 +169,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: fill_holes.fill_holes(map_of_8, valid_of_8),
         lambda: surrounding_measurements.surrounding_measurements(map_of_8, valid_of_8, (64, 64), (1, 1), 256),
         lambda: surrounding_measurements.surrounding_measurements(map_of_8, valid_of_8, (8, 8), (4, 4), 256),
+        lambda: fit_lines.fit_lines(*[vector(2, 1, 60, 80)] * 3, vector(2, 1, 60, 80).bool(), 15, 4, 0.05, 0.02, 1e-6),
         lambda: mix_candidates.mix_candidates(
             image(48), image(4), image(4), vector(2, 12, 127, 128), vector(2, 1, 127, 128), 2.0
         ),

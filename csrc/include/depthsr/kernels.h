@@ -146,6 +146,16 @@ void surrounding_measurements(const float* x, const bool* valid, Upsampling shap
 void joint_bilateral_upsample(const float* x, const float* confidence, const float* guide, const float* coarse_guide,
                               Upsampling shape, float* out, ParallelFor parallel_for);
 
+struct LineFit {
+  std::int64_t window, rounds;  // window: odd
+  float frame_share, trust_in_bound, least_variance;
+};
+
+// Of ops.fit_lines. All maps batch × height × width, height and width >= 1.
+void fit_lines(const float* relative, const float* inverse, const float* deviation, const bool* open_end,
+               std::int64_t batch, std::int64_t height, std::int64_t width, const LineFit& fit, float* scale,
+               float* offset, ParallelFor parallel_for);
+
 struct Mixture {
   std::int64_t batch, candidates, height, width;  // of the result
   std::int64_t half_height, half_width;           // of the network's maps: at least half of that, rounded up

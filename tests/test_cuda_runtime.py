@@ -59,8 +59,28 @@ def predictor_of(model: DepthSR, dtype=torch.float32, device="cuda") -> Predicto
     return Predictor(model.config.name, NetworkRestorer(model, torch.device(device), Precision(dtype, dtype)))
 
 
+@pytest.fixture
+def gpu_ops(monkeypatch) -> None:
+    """`auto` chooses the cuda and triton kernels wherever they can run; the first of them has to."""
+    kernels = []
+    for implementation in choice.IMPLEMENTATIONS:
+        if implementation.device == "cuda":
+            if implementation.broken:
+                pytest.skip(implementation.broken)
+            implementation = dataclasses.replace(implementation, by_default=True)
+        kernels.append(implementation)
+    monkeypatch.setattr(choice, "IMPLEMENTATIONS", tuple(kernels))
+
+
+@pytest.fixture(params=["auto", "kernels"])
+def chosen_ops(request) -> None:
+    """As shipped, and with the GPU's kernels, which `auto` does not choose yet."""
+    if request.param == "kernels":
+        request.getfixturevalue("gpu_ops")
+
+
 @pytest.fixture(params=["edge", "base"])
-def model(request) -> DepthSR:
+def model(request, chosen_ops) -> DepthSR:
     return request.getfixturevalue(f"tiny_{request.param}")
 
 
@@ -250,19 +270,6 @@ def test_half_precision_is_within_half_a_percent(name, request):
 
 
 # --- DepthSR in torch's machinery -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def gpu_ops(monkeypatch) -> None:
-    """`auto` chooses the cuda and triton kernels wherever they can run; the first of them has to."""
-    kernels = []
-    for implementation in choice.IMPLEMENTATIONS:
-        if implementation.device == "cuda":
-            if implementation.broken:
-                pytest.skip(implementation.broken)
-            implementation = dataclasses.replace(implementation, by_default=True)
-        kernels.append(implementation)
-    monkeypatch.setattr(choice, "IMPLEMENTATIONS", tuple(kernels))
 
 
 def batch_of(model: DepthSR, size=(64, 96), count=2) -> tuple[Tensor, Prior]:

@@ -11,7 +11,10 @@ from depthsr.io.atomic import atomic_path
 from depthsr.types import UserError
 
 # OpenCV prints its own complaints to stderr; ours say the same in one line that names the file.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+    cv2.setLogLevel(0)
+else:  # OpenCV 5
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -91,7 +91,7 @@ def test_known_range_clips_the_result(saved_model):
     rgb, depth_m = frame()
     predictor = load(saved_model)
     assert predictor(rgb, depth_m).depth_m.max() > 2.2
-    assert predictor(rgb, depth_m, max_depth_m=2.2).depth_m.max() <= 2.2
+    assert predictor(rgb, depth_m, max_depth_m=2.2).depth_m.max() <= np.float32(2.2)
 
 
 def test_confidence_follows_its_definition(saved_model):

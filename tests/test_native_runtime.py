@@ -240,12 +240,15 @@ class NoTorch:
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "torch" else find_spec(name, package)
 sys.meta_path.insert(0, NoTorch())
+import numpy
+before = set(sys.modules)  # numpy 1 imports its ma itself
 from depthsr import cli
 try:
     cli.main()
 finally:
     # each of the others takes a tenth of the time that a frame has from start to file
-    print("imported", {"torch", "transformers", "pydantic", "numpy.ma", "tqdm"} & set(sys.modules), file=sys.stderr)
+    costly = {"torch", "transformers", "pydantic", "numpy.ma", "tqdm"}
+    print("imported", costly & (set(sys.modules) - before), file=sys.stderr)
 """
 
 

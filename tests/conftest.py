@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from depthsr import checkpoint
 from depthsr.compiled import why_no_module
-from depthsr.config import BASE, EDGE, DepthAnythingConfig, ModelConfig
+from depthsr.config import BASE, EDGE, DepthAnythingConfig, ModelConfig, TrainConfig
 from depthsr.models.network import DepthSR
 
 SMALL = {
@@ -102,6 +103,30 @@ def random_frames(tmp_path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def short_training(random_frames, tmp_path) -> TrainConfig:
+    """Eight steps of a tiny network on frames with holes, so that samples do not weigh the same."""
+    data = random_frames(6, scenes=3, holes=True)
+    tiny = dataclasses.replace(TINY_EDGE, widths=(8, 8, 8, 8))
+    torch.manual_seed(0)
+    checkpoint.save_model(DepthSR(tiny), tmp_path / "tiny")
+    return TrainConfig(
+        data=str(data),
+        out=str(tmp_path / "run"),
+        preset=str(tmp_path / "tiny"),
+        steps=8,
+        batch=2,
+        crop=32,
+        final_crop=64,
+        final_fraction=0.25,
+        warmup_steps=2,
+        workers=0,
+        validate_steps=4,
+        checkpoint_minutes=60,
+        device="cpu",
+    )
 
 
 @pytest.fixture(scope="session")

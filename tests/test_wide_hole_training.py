@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import cv2
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 import torch
 
 from depthsr import checkpoint
-from depthsr.config import TrainConfig
 from depthsr.frames import Settings, check_frame
 from depthsr.infer import Predictor
 from depthsr.precision import choose_precision
@@ -21,9 +21,7 @@ from depthsr.wide_holes import deep_in_holes, halved
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_samples_are_filled_by_the_average_as_a_predictor_fills_them(
-    random_frames, tiny_edge, tmp_path, monkeypatch, every_hole_is_wide
-):
+def test_samples_are_filled_by_the_average_as_a_predictor_fills_them(short_training, monkeypatch, every_hole_is_wide):
     filled = []
 
     def recording(restorer, sample):
@@ -31,23 +29,7 @@ def test_samples_are_filled_by_the_average_as_a_predictor_fills_them(
         return filled[-1][-1]
 
     monkeypatch.setattr("depthsr.train.with_filling", recording)
-    checkpoint.save_model(tiny_edge, tmp_path / "tiny")
-    config = TrainConfig(
-        data=str(random_frames(6, scenes=3, holes=True)),
-        out=str(tmp_path / "run"),
-        preset=str(tmp_path / "tiny"),
-        fill_wide_holes=True,
-        ema=0.5,
-        steps=8,
-        batch=2,
-        crop=32,
-        final_crop=64,
-        final_fraction=0.25,
-        warmup_steps=2,
-        workers=0,
-        device="cpu",
-    )
-    folder = train(config)
+    folder = train(dataclasses.replace(short_training, fill_wide_holes=True, ema=0.5))
     has_filling = [after.filling_m_hw is not None for _, _, after in filled]
     assert sum(has_filling) > 0
     number = max(number for number, has in enumerate(has_filling) if has)

@@ -235,7 +235,7 @@ Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& confidence_an
 
 // --- fit_lines ----------------------------------------------------------------------------------------------------
 
-// Of depthsr/ops/reference.py, as the window is not.
+// As in depthsr/ops/reference.py.
 constexpr std::int64_t ROUNDS = 4;
 constexpr float WHOLE_FRAME = 0.05f, TRUST_IN_BOUND = 0.02f, LEAST_VARIANCE = 1e-6f;
 

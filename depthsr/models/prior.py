@@ -124,7 +124,7 @@ def make_prior(
         joint_bilateral_upsample(x, confidence, rgb_B3HW, guide(rgb_B3HW, low_size))
         for guide in ((area_guide,) if one else (area_guide, point_guide))
     ]
-    # The maximum is of whole numbers: of quotients, Inductor before torch 2.13 takes it of their whole parts.
+    # The maximum is of whole numbers: of quotients, Inductor of torch 2.10 and 2.11 takes it of their whole parts.
     log2_factor = 0.5 * math.log2(max(size[0], low_size[0]) / low_size[0] * (max(size[1], low_size[1]) / low_size[1]))
     condition_B2 = torch.stack([step_B111.flatten() * 10, torch.full_like(scale_m_B, log2_factor / 4)], 1)
     candidates = torch.cat([bilinear, guided[0], guided[-1], surrounding_measurements(x, valid_B1hw, size)], 1)

@@ -169,7 +169,7 @@ def why_not(name: str, op: str, tensors: tuple[Tensor, ...]) -> str | None:
 
 
 def is_exporting() -> bool:
-    """torch.compiler.is_exporting(), which Dynamo before torch 2.13 takes for True in whatever it compiles."""
+    """torch.compiler.is_exporting(), which Dynamo of torch 2.10 and 2.11 takes for True in all it compiles."""
     return torch.compiler._is_exporting_flag
 
 

@@ -36,11 +36,11 @@ class Kind:
     us: float
 
 
-def kinds_of(events: Iterable, frames: int, device: DeviceType = DeviceType.CUDA) -> list[Kind]:
-    """Of torch.profiler's events those on `device`, by kernel, the longest first; numbers are of one frame."""
+def kinds_of(events: Iterable, frames: int) -> list[Kind]:
+    """Of torch.profiler's events those on the GPU, by kernel, the longest first; numbers are of one frame."""
     found: dict[str, tuple[int, float]] = {}
     for event in events:
-        if event.device_type == device:
+        if event.device_type == DeviceType.CUDA:
             count, us = found.get(event.name, (0, 0.0))
             found[event.name] = count + 1, us + event.time_range.elapsed_us()
     kinds = [Kind(name[:NAME_LENGTH], count / frames, us / frames) for name, (count, us) in found.items()]

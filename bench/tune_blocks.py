@@ -15,7 +15,7 @@ import math
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -44,13 +44,11 @@ WORTH_WHILE = 0.03
 class Trial:
     kind: str
     channels: int
-    pixels: int
-    columns: int
-    warps: int
+    blocks: Blocks
 
-    @property
-    def blocks(self) -> Blocks:
-        return Blocks(self.pixels, self.columns, self.warps)
+    def key(self, architecture: int) -> tuple[int, int, int]:
+        """Of its entry in TABLE[kind]."""
+        return padded(self.channels), DTYPE.itemsize, architecture
 
 
 def sizes_of(channels: int) -> list[tuple[int, int]]:
@@ -70,7 +68,7 @@ def neighbours(blocks: Blocks, channels: int) -> list[Blocks]:
 def trials(kind: str, like: torch.Tensor) -> list[Trial]:
     """like: any tensor of the type and device."""
     return [
-        Trial(kind, channels, *blocks)
+        Trial(kind, channels, blocks)
         for channels in CHANNELS
         for blocks in neighbours(blocks_for(kind, like, channels), channels)
     ]
@@ -78,7 +76,7 @@ def trials(kind: str, like: torch.Tensor) -> list[Trial]:
 
 @contextmanager
 def in_the_table(trial: Trial, architecture: int) -> Iterator[None]:
-    key = (padded(trial.channels), DTYPE.itemsize, architecture)
+    key = trial.key(architecture)
     before = TABLE[trial.kind].get(key)
     TABLE[trial.kind][key] = trial.blocks
     try:
@@ -141,10 +139,14 @@ def main() -> None:
             tried = trials(kind, like)
             reasons = dict(zip(tried, pool.map(compile_one, tried, chunksize=1), strict=True))
             times = {trial: times_ms(trial, architecture) for trial in tried if reasons[trial] is None}
-            content["trials"] += [asdict(trial) | {"ms": times.get(trial), "fails": reasons[trial]} for trial in tried]
+            content["trials"] += [
+                {"kind": kind, "channels": trial.channels, **trial.blocks._asdict()}
+                | {"ms": times.get(trial), "fails": reasons[trial]}
+                for trial in tried
+            ]
             write(arguments.file, content)
             for trial in best(times):
-                key = (padded(trial.channels), DTYPE.itemsize, architecture)
+                key = trial.key(architecture)
                 is_new = trial.blocks != blocks_for(kind, like, trial.channels)
                 print(f"{kind}: {key}: {trial.blocks}{', new' if is_new else ''}  # {times[trial]} ms", flush=True)
                 TABLE[kind][key] = trial.blocks  # for the kinds that follow

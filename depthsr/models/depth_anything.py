@@ -74,11 +74,10 @@ def load_hub_weights(module: DepthAnything) -> None:
 def name_as_installed(state: dict[str, Tensor], network: nn.Module, prefix: str) -> None:
     """Rename in a state, in place, what another release of transformers saved under other names than the installed."""
     own = {prefix + name for name in network.state_dict()}
-    for name in [name for name in state if name.startswith(prefix) and name not in own]:
-        for pair in RENAMED.items():
-            for old, new in (pair, pair[::-1]):
-                if (renamed := name.replace(old, new)) != name and renamed in own:
-                    state[renamed] = state.pop(name)
+    for old, new in (*RENAMED.items(), *((new, old) for old, new in RENAMED.items())):
+        for name in [name for name in state if name not in own]:
+            if (renamed := name.replace(old, new)) in own:
+                state[renamed] = state.pop(name)
 
 
 def _transformers_config(config: DepthAnythingConfig) -> transformers.DepthAnythingConfig:

@@ -38,14 +38,14 @@ def test_every_kind_of_kernel_is_tuned():
 
 def test_a_trial_is_in_the_table_only_while_it_is_timed():
     before = dict(TABLE["input"])
-    with in_the_table(Trial("input", 9, 32, 16, 8), architecture=90):
+    with in_the_table(Trial("input", 9, Blocks(32, 16, 8)), architecture=90):
         assert TABLE["input"][16, 2, 90] == Blocks(32, 16, 8)
     assert TABLE["input"] == before
 
 
 def test_the_tables_entry_stays_unless_another_is_clearly_faster():
-    now, nearly, faster = (Trial("input", 16, pixels, 16, 4) for pixels in (64, 32, 128))
-    other = Trial("input", 32, 64, 16, 4)
+    now, nearly, faster = (Trial("input", 16, Blocks(pixels, 16, 4)) for pixels in (64, 32, 128))
+    other = Trial("input", 32, Blocks(64, 16, 4))
     times = {now: [1.0, 0.1], nearly: [0.99, 0.099], other: [3.0, 1.0]}
     assert best(times) == [now, other]
     assert best(times | {faster: [1.1, 0.05]}) == [faster, other]

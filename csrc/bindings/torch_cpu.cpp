@@ -4,6 +4,8 @@
 #include <torch/csrc/stable/library.h>
 
 #include <array>
+#include <exception>
+#include <mutex>
 #include <tuple>
 #include <utility>
 
@@ -13,8 +15,18 @@ namespace {
 
 using namespace depthsr::torch_tensors;
 
+// torch's loop is behind a C interface: an exception that goes through it arrives without its message.
 void on_torch_threads(std::int64_t count, std::int64_t grain, const depthsr::Body& body) {
-  torch::stable::parallel_for(0, count, grain, body);
+  std::once_flag first;
+  std::exception_ptr failure;
+  torch::stable::parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
+    try {
+      body(begin, end);
+    } catch (...) {
+      std::call_once(first, [&] { failure = std::current_exception(); });
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
 }
 
 Tensor in_float(const Tensor& tensor, MemoryFormat layout) {

@@ -21,7 +21,7 @@ LEFT_OUT_WITHOUT_TORCH = ("torch", "transformers", "huggingface_hub", "tensorboa
 #: What the library offers, said again so that help needs no import; a test keeps them equal.
 PROTOCOLS = (
     "ais", "gdsr-x4", "gdsr-x8", "gdsr-x16", "gdsr-x4-noisy", "gdsr-x8-noisy", "gdsr-x16-noisy",
-    "tof", "stereo", "matched", "clean",
+    "tof", "stereo", "matched", "points", "lidar", "clean",
 )  # fmt: skip
 INPUT_PROTOCOLS = ("metric", "ais")
 RUNTIMES = ("auto", "torch", "native")

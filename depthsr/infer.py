@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
 from depthsr.consistency import consistent_with
+from depthsr.data.sparse import gathered
 from depthsr.frames import PROTOCOLS as PROTOCOLS
 from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
@@ -38,15 +39,16 @@ SUPPORT_SHARE = 1 / 40
 class Restorer(Protocol):
     """What Predictor drives, a frame at a time: checked arrays in, depth and expected error out.
 
-    takes_filling  whether it wants wide holes filled coarse to fine (depthsr.wide_holes).
-    filling_m_hw   metres, NaN = none: what to take for the depth there, though it was not measured; None: nowhere.
+    is_network    whether sparse depth is to be gathered for it (depthsr.data.sparse) and wide holes to be filled coarse
+                  to fine (depthsr.wide_holes).
+    filling_m_hw  metres, NaN = none: what to take for the depth there, though it was not measured; None: nowhere.
     """
 
     @property
     def takes_relative(self) -> bool: ...
 
     @property
-    def takes_filling(self) -> bool: ...
+    def is_network(self) -> bool: ...
 
     def __call__(
         self,
@@ -73,7 +75,7 @@ class BatchRestorer(Protocol):
     def takes_relative(self) -> bool: ...
 
     @property
-    def takes_filling(self) -> bool: ...
+    def is_network(self) -> bool: ...
 
     @property
     def ahead(self) -> int: ...
@@ -87,7 +89,7 @@ class BaselineRestorer:
 
     method: Any
     takes_relative = False
-    takes_filling = False
+    is_network = False
 
     def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
         settings = {} if protocol == "metric" else {"protocol": protocol}
@@ -199,7 +201,10 @@ class Predictor:
     def _checked(self, rgb: Any, depth: Any, relative: Any, settings: Settings) -> CheckedFrame:
         if relative is not None and not self.restorer.takes_relative:
             raise UserError(f"{self.name} takes no relative depth; leave it out, or use the model base.")
-        return check_frame(rgb, depth, relative, settings)
+        frame = check_frame(rgb, depth, relative, settings)
+        if not self.restorer.is_network or settings.downsampling is not None:
+            return frame
+        return replace(frame, depth_m_hw=gathered(frame.depth_m_hw))
 
     def _start(self, frames: Sequence[CheckedFrame]) -> Callable[[], list[Prediction]]:
         """Begins with frames of one kind; the function returned waits for the results."""
@@ -227,7 +232,7 @@ class Predictor:
 
 def start(restorer: Restorer | BatchRestorer, frames: Sequence[CheckedFrame]) -> Callable[[], Sequence[Restored]]:
     """Begins with frames of one kind, or does them; those with wide holes after what is to fill these."""
-    levels = coarse_to_fine(frames) if restorer.takes_filling else [Level(frames)]
+    levels = coarse_to_fine(frames) if restorer.is_network else [Level(frames)]
     return restorer.start(levels) if isinstance(restorer, BatchRestorer) else one_by_one(restorer, levels)
 
 

@@ -32,7 +32,7 @@ class NativeRestorer:
     network: Any
     bf16: bool = False
     takes_relative = False
-    takes_filling = True
+    is_network = True
 
     def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
         frame = rgb_HW3, depth_m_hw, quantisation_step_m, max_depth_m or 0.0

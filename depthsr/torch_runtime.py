@@ -81,7 +81,7 @@ class NetworkRestorer:
         )
         self.ahead = 1 if on_cuda else 0
 
-    takes_filling = True
+    is_network = True
 
     @property
     def takes_relative(self) -> bool:

@@ -108,7 +108,7 @@ class Estimate:
     """A restorer that gives the same map whatever it is given, and its error."""
 
     takes_relative = False
-    takes_filling = False
+    is_network = False
 
     def __init__(self, depth_m, error_m):
         self.restored = depth_m, error_m

@@ -124,6 +124,48 @@ def test_ais_hands_the_network_its_step_and_range():
     assert seen == {"step": 0.5, "largest": None}
 
 
+def test_sparse_depth_is_gathered_for_a_network_and_for_no_baseline():
+    """And where a law of downsampling is told, the measurement is what was made so, holes or not."""
+    random = np.random.default_rng(0)
+    low_m = random.uniform(1, 9, (16, 20)).astype(np.float32)
+    points_m = np.full((64, 80), np.nan, np.float32)
+    points_m[2::4, 2::4] = low_m
+    rgb = random.integers(0, 256, (64, 80, 3), np.uint8)
+    seen = {}
+
+    class Spy(BaselineRestorer):
+        def __call__(self, rgb_HW3, depth_m_hw, *rest):
+            seen["depth_m"] = depth_m_hw
+            return super().__call__(rgb_HW3, depth_m_hw, *rest)
+
+    class Network(Spy):
+        is_network = True
+
+    nearest = BASELINES["nearest"]
+    for restorer, settings, expected_m in (
+        (Network(nearest), {}, low_m),
+        (Network(nearest), {"downsampling": "box"}, points_m),
+        (Spy(nearest), {}, points_m),
+    ):
+        Predictor("spy", restorer)(rgb, points_m, **settings)
+        np.testing.assert_array_equal(seen["depth_m"], expected_m)
+
+
+def test_a_batch_of_sparse_frames_gives_what_each_alone_gives():
+    """Gathered, maps of one size may have different ones."""
+    random = np.random.default_rng(0)
+    frames = []
+    for share in (0.002, 0.03, 0.5, 0.03):
+        depth_m = random.uniform(1, 9, (64, 96)).astype(np.float32)
+        depth_m[random.random(depth_m.shape) > share] = np.nan
+        frames.append((random.integers(0, 256, (64, 96, 3), np.uint8), depth_m))
+    predictor = load("edge", runtime="torch")
+    for together, frame in zip(predictor.batch(frames), frames, strict=True):
+        alone = predictor(*frame)
+        np.testing.assert_allclose(together.depth_m, alone.depth_m, rtol=1e-4)
+        np.testing.assert_array_equal(together.valid, alone.valid)
+
+
 def frame_with(valid: np.ndarray, size: tuple[int, int]) -> CheckedFrame:
     """Random depths where valid."""
     random = np.random.default_rng(1)

@@ -38,7 +38,7 @@ class Late:
     """A BatchRestorer that computes when it is waited for. `events`: what happened, by the depth in the corner."""
 
     takes_relative = False
-    takes_filling = False
+    is_network = False
 
     def __init__(self, ahead: int) -> None:
         self.ahead = ahead

@@ -15,6 +15,7 @@ from depthsr.data.augment import farthest, random_depth_curve, random_hills, ran
 from depthsr.data.blobs import blobs
 from depthsr.data.matching import Matcher, matched_stereo, random_matcher
 from depthsr.data.resample import centre_sample, resample_masked
+from depthsr.data.sparse import REACH_M, gathered, scan_lines, single_points
 from depthsr.data.stereo import StereoCamera, random_camera_pair, reach_m, stereo
 from depthsr.types import SKY_FLOAT16, UserError
 
@@ -42,6 +43,13 @@ TOF_STEP_M = 0.001
 
 STEREO_FACTOR = 2
 
+#: 500 of 640×480.
+POINTS_SHARE = 500 / (640 * 480)
+LIDAR_SPACING_PX = 15.0
+LIDAR_STEP_PX = 2
+#: Standard deviation as a share of the depth.
+LIDAR_NOISE = 0.003
+
 PROTOCOLS = (
     "ais",
     *(f"gdsr-x{factor}" for factor in GDSR_FACTORS),
@@ -49,6 +57,8 @@ PROTOCOLS = (
     "tof",
     "stereo",
     "matched",
+    "points",
+    "lidar",
     "clean",
 )
 
@@ -87,9 +97,11 @@ def ground_truth(depth_m: np.ndarray, protocol: str) -> np.ndarray:
     """What a protocol's result is scored against: H×W float32 metres, NaN where not scored.
 
     ais, gdsr, clean: clipped at AIS_CLIP_M, the sky scored at that value. tof: the sky is not scored; stereo, matched:
-    nor is what lies farther than the camera measures.
+    nor is what lies farther than the camera measures; points, lidar: nor what lies beyond 80 m.
     """
     _check(protocol)
+    if protocol in ("points", "lidar"):
+        return within(remove_sky(depth_m), REACH_M)
     if protocol in ("stereo", "matched"):
         return within_reach(remove_sky(depth_m), StereoCamera())
     return remove_sky(depth_m) if protocol == "tof" else clip_sky(depth_m)
@@ -97,8 +109,13 @@ def ground_truth(depth_m: np.ndarray, protocol: str) -> np.ndarray:
 
 def within_reach(depth_m: np.ndarray, camera: StereoCamera) -> np.ndarray:
     """NaN where it lies farther than the camera measures."""
+    return within(depth_m, reach_m(depth_m, camera))
+
+
+def within(depth_m: np.ndarray, limit_m: float) -> np.ndarray:
+    """NaN where it lies farther."""
     with np.errstate(invalid="ignore"):
-        return np.where(depth_m <= reach_m(depth_m, camera), depth_m, np.nan).astype(np.float32)
+        return np.where(depth_m <= limit_m, depth_m, np.nan).astype(np.float32)
 
 
 def degrade(depth_m: np.ndarray, protocol: str, *, seed: int, rgb_HW3: np.ndarray | None = None) -> Degraded:
@@ -113,6 +130,8 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int, rgb_HW3: np.ndarra
     stereo     a stereo camera (depthsr.data.stereo) at ÷2: shadows without a value beside what is near, fattened edges,
                disparities off by a tenth of a pixel, mismatches, holes.
     matched    what OpenCV's semi-global matcher finds in the RGB and a second view made of it (depthsr.data.matching).
+    points     as many pixels at random within 80 m as are 500 of 640×480, exact, and nothing between them.
+    lidar      lines 15 pixels apart (depthsr.data.sparse), every other column, within 80 m, noise of 0.3 %.
     clean      nothing is lost but what lies beyond 300 m: whatever a method does to such a map is damage.
 
     Raises UserError for an unknown protocol, a map smaller than the factor, or "matched" without RGB.
@@ -132,6 +151,13 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int, rgb_HW3: np.ndarra
             raise UserError("what is matched are pictures: protocol matched needs the RGB too (depthsr degrade --rgb).")
         low_m = matched_stereo(rgb_HW3, remove_sky(depth_m), depth_m.shape, StereoCamera(), Matcher(), rng)
         return Degraded(low_m, low_m, 0.0, None, protocol)
+    if protocol == "points":
+        points_m = single_points(within(remove_sky(depth_m), REACH_M), round(POINTS_SHARE * depth_m.size), rng)
+        return Degraded(points_m, points_m, 0.0, None, protocol)
+    if protocol == "lidar":
+        lines_m = scan_lines(within(remove_sky(depth_m), REACH_M), LIDAR_SPACING_PX, LIDAR_STEP_PX, rng)
+        lines_m = add_noise(lines_m, LIDAR_NOISE, rng)
+        return Degraded(lines_m, lines_m, 0.0, None, protocol)
     clipped_m = clip_sky(depth_m)
     if protocol == "clean":
         return Degraded(clipped_m, clipped_m, 0.0, None, protocol)
@@ -281,7 +307,7 @@ def _check(protocol: str) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 #: The shares of what recipe "mixed" is mixed of.
-MIXED = {"ais": 0.25, "classical": 0.28, "tof": 0.1, "stereo": 0.12, "matched": 0.15, "clean": 0.1}
+MIXED = {"ais": 0.22, "classical": 0.25, "tof": 0.09, "stereo": 0.11, "matched": 0.14, "sparse": 0.1, "clean": 0.09}
 
 
 def random_degradation(
@@ -298,10 +324,11 @@ def random_degradation(
     third sample then has another factor (×2 to ×16), other dropped bits (0 to 5) and up to twice the noise; "classical"
     are factors ×1 to ×16 (one in five anisotropic) by bicubic, box or centre sampling, with noise up to 5 % of the
     depth, up to 5 of 8 bits dropped (told to the network or not), blur and holes; "tof" and "stereo" is what such a
-    camera measures, "matched" what a matcher finds in the RGB and a second view of it (`depthsr.data.matching`); of
+    camera measures, "matched" what a matcher finds in the RGB and a second view of it (`depthsr.data.matching`),
+    "sparse" are single points or a lidar's lines, gathered as a Predictor gathers them (`depthsr.data.sparse`); of
     "clean" nothing is lost, and it is learnt to leave it alone, be it as steep as `random_hills`. Of all but the
-    challenge law every fourth sample has its depths remapped (`random_depth_curve`), and of "classical", "tof" and
-    "stereo" every eighth is a pixel off (`random_misalignment`).
+    challenge law every fourth sample has its depths remapped (`random_depth_curve`), and of "classical", "tof",
+    "stereo" and "sparse" every eighth is a pixel off (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
                 challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.
@@ -339,6 +366,13 @@ def random_degradation(
         target_m, found_m = within_reach(remove_sky(depth_m), camera)[:, columns], found_m[:, columns]
         low_m = centre_sample(found_m, low_size(found_m, rng.choice([1, 1, 1, 2, 2, 3, 4])))
         return Degraded(low_m, low_m, 0.0, None, kind), target_m
+    if kind == "sparse":
+        scene_m, target_m = remove_sky(measured_m), remove_sky(depth_m)
+        if rng.random() < 0.5 and np.isfinite(scene_m).any():
+            reach = float(np.nanquantile(scene_m, rng.uniform(0.7, 1)))
+            scene_m, target_m = within(scene_m, reach), within(target_m, reach)
+        low_m = gathered(_random_sparse(scene_m, rng))
+        return Degraded(low_m, low_m, 0.0, None, kind), target_m
     scored = clip_sky if rng.random() < 0.75 or not np.isfinite(remove_sky(depth_m)).any() else remove_sky
     return _random_classical(scored(measured_m), rng), scored(depth_m)
 
@@ -349,6 +383,15 @@ def _random_ais(depth_m: np.ndarray, rng: np.random.Generator, *, vary: bool) ->
         factor, step_m, noise = int(rng.choice([2, 4, 8, 16])), 2.0 ** rng.integers(0, 6), rng.uniform(0, 2)
     levels = ais_levels(depth_m, rng, factor=factor, step_m=step_m, noise=noise)
     return Degraded(levels, dequantise_ais(levels, step_m), step_m, AIS_CLIP_M, "ais")
+
+
+def _random_sparse(depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.5:
+        low_m = single_points(depth_m, max(1, round(depth_m.size * 10 ** rng.uniform(-3.5, -1))), rng)
+    else:
+        spacing_px, step_px = 2.0 ** rng.uniform(1.5, 5), int(rng.integers(1, 7))
+        low_m = scan_lines(depth_m, spacing_px, step_px, rng, view_deg=rng.uniform(20, 90))
+    return add_noise(low_m, rng.choice([0.0, rng.uniform(0, 0.02)]), rng)
 
 
 def _random_classical(depth_m: np.ndarray, rng: np.random.Generator) -> Degraded:

@@ -18,7 +18,7 @@ from depthsr.data.resample import centre_sample
 #: The nearest of a frame has its disparity, but for so much of the frame that is nearer still.
 NEAREST_SHARE = 0.02
 
-#: Disparities are compared to see what hides what; on slanted surfaces neighbours differ by less than this.
+#: Disparities are compared to see what is an edge and what hides what; on slanted surfaces they differ by less than this.
 SLANT_PX = 1.0
 
 
@@ -114,8 +114,12 @@ def reach_m(depth_m: np.ndarray, camera: StereoCamera) -> float:
 
 
 def fattened(disparity: np.ndarray, window_px: int) -> np.ndarray:
-    """The largest of each window: it matches what is near, whose edge is in it, and not what is behind."""
-    return cv2.dilate(disparity, np.ones((window_px, window_px), np.uint8))
+    """The largest of each window with an edge in it: it matches what is near, and not what is behind.
+
+    A slanted surface is matched where it is: else everything measured would be too near, which is learnt.
+    """
+    largest = cv2.dilate(disparity, np.ones((window_px, window_px), np.uint8))
+    return np.where(largest > disparity + SLANT_PX, largest, disparity)
 
 
 def shadows(disparity: np.ndarray) -> np.ndarray:

@@ -107,6 +107,17 @@ def test_windows_add_half_of_themselves_to_what_is_near():
     np.testing.assert_array_equal(fattened(40 / depth_m, 1), 40 / depth_m)
 
 
+def test_a_slanted_surface_is_measured_where_it_is():
+    """A ground plane: without noise what is measured is nowhere off by more than the rounding to steps."""
+    disparity_px = np.linspace(5, 40, 240, dtype=np.float32)[:, None].repeat(200, 1)  # 0.15 a row
+    np.testing.assert_array_equal(fattened(disparity_px, 9), disparity_px)
+    depth_m = 100 / disparity_px
+    camera = replace(IDEAL, nearest_px=float(100 / np.quantile(depth_m, 0.02)), window_px=9)
+    measured_m = stereo(depth_m, depth_m.shape, camera, np.random.default_rng(0))
+    seen = np.isfinite(measured_m)
+    np.testing.assert_allclose(measured_m[seen], depth_m[seen], rtol=1e-4)
+
+
 @pytest.mark.parametrize("margin_px", [0, 2])
 def test_holes_are_as_many_as_are_asked_for_and_grow_by_the_margin(margin_px):
     depth_m = np.full((100, 200), 5, np.float32)

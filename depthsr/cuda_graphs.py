@@ -29,20 +29,23 @@ Inputs = Sequence[Tensor | None]
 Function = Callable[..., tuple[Tensor, ...]]
 
 
-def capture(compute: Function, inputs: Inputs, pool: Any = None) -> Function:
+def capture(compute: Function, inputs: Inputs, stream: torch.cuda.Stream, pool: Any) -> Function:
     """A function that replays compute(*inputs), on the current stream, with whatever inputs of those sizes it is given.
 
-    pool  torch.cuda.graph_pool_handle(): graphs of one pool share their working memory. They must be captured and
-          replayed on one stream; results are copied out of it at once.
+    stream  where it is captured, and nothing else is ever queued: the working memory that cuBLAS keeps for a stream
+            then lies in the graphs' pool, and no other work writes there.
+    pool    torch.cuda.graph_pool_handle(): graphs of one pool share their working memory. They must all be captured on
+            one stream and replayed on one other, in turns; results are copied out of it at once.
 
     Raises RuntimeError where compute does what a graph cannot hold, such as waiting for the device.
     """
+    # Memory of the current stream, which replays will write to. Before a capture begins torch waits for the device.
     held = [None if tensor is None else torch.empty_like(tensor) for tensor in inputs]
     graph = torch.cuda.CUDAGraph()
-    # thread_local: other threads may allocate meanwhile.
     with (
         _capturing,
-        torch.cuda.graph(graph, pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"),
+        torch.cuda.stream(stream),  # torch.cuda.graph does not leave it where the capture fails
+        torch.cuda.graph(graph, pool, stream=stream, capture_error_mode="thread_local"),  # other threads may allocate
     ):
         results = compute(*held)
 

@@ -16,15 +16,16 @@ from depthsr.cuda_graphs import Function, GraphCache, Inputs, capture
 
 
 class CudaPipeline:
-    """Uploads, computes and downloads on a stream each; the host waits for nothing but finished results.
+    """Uploads, computes and downloads on a stream each; the host waits for nothing but finished results. Graphs are
+    captured on a fourth.
 
     compute  takes tensors (or None) on the device, returns tensors there, and does not wait for the device.
     """
 
     def __init__(self, compute: Function, device: torch.device) -> None:
         self._device = device
-        self._upload, self._compute, self._download = (torch.cuda.Stream(device) for _ in range(3))
-        self._graphs = GraphCache(compute, partial(capture, pool=torch.cuda.graph_pool_handle()))
+        self._upload, self._compute, self._download, capturing = (torch.cuda.Stream(device) for _ in range(4))
+        self._graphs = GraphCache(compute, partial(capture, stream=capturing, pool=torch.cuda.graph_pool_handle()))
         self._one_at_a_time = threading.Lock()  # a graph has one place for its inputs
 
     @torch.inference_mode()

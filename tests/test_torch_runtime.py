@@ -205,7 +205,7 @@ class Stream:
 
     log: list[tuple[str, str]]
     current: Stream
-    names = ("upload", "compute", "download")
+    names = ("upload", "compute", "download", "capturing")
 
     def __init__(self, *_: object, name: str | None = None) -> None:
         self.name = name or self.names[len({stream for stream, _ in self.log if stream in self.names})]
@@ -242,14 +242,18 @@ def streams(monkeypatch) -> list[tuple[str, str]]:
     @contextlib.contextmanager
     def stream(one: Stream):
         before, Stream.current = Stream.current, one
-        yield
-        Stream.current = before
+        try:
+            yield
+        finally:
+            Stream.current = before
 
     @contextlib.contextmanager
     def capturing(graph, pool, *, stream, capture_error_mode):
-        assert (pool, stream) == ("the pool", Stream.current)
+        assert pool == "the pool"
+        before, Stream.current = Stream.current, stream
         Stream.current.note("capture")
         yield
+        Stream.current = before  # as torch: only where the capture succeeds
 
     to = Tensor.to
 
@@ -329,11 +333,12 @@ def test_a_graph_computes_what_lies_in_its_inputs_and_its_results_are_copied_out
         return (result,)
 
     frames = [torch.rand(3) for _ in range(4)]
-    replay = capture(compute, [frames[0], None], "the pool")
+    replay = capture(compute, [frames[0], None], Stream(name="capturing"), "the pool")
+    streams.clear()
     results = [replay(frame, None)[0] for frame in frames]
     for result, frame in zip(results, frames, strict=True):
         assert torch.equal(result, 2 * frame)
-    assert [what for _, what in streams[1:]] == ["capture", *["replay"] * 4]
+    assert streams == [("caller", "replay")] * 4
 
 
 def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
@@ -347,5 +352,5 @@ def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
     for finish, frame in zip([pipeline.start([[frame]]) for frame in frames], frames, strict=True):
         assert torch.equal(finish()[0], 2 * frame)
     assert [entry for entry in streams if entry[1] in ("capture", "replay")] == [
-        ("compute", "capture"), *[("compute", "replay")] * 3,
+        ("capturing", "capture"), *[("compute", "replay")] * 3,
     ]  # fmt: skip

@@ -7,6 +7,7 @@ own; tests/test_cuda_runtime.py is for the first GPU.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -42,12 +43,14 @@ def capture(compute: Function, inputs: Inputs, stream: torch.cuda.Stream, pool: 
     # Memory of the current stream, which replays will write to. Before a capture begins torch waits for the device.
     held = [None if tensor is None else torch.empty_like(tensor) for tensor in inputs]
     graph = torch.cuda.CUDAGraph()
-    with (
-        _capturing,
-        torch.cuda.stream(stream),  # torch.cuda.graph does not leave it where the capture fails
-        torch.cuda.graph(graph, pool, stream=stream, capture_error_mode="thread_local"),  # other threads may allocate
-    ):
-        results = compute(*held)
+    with _capturing:
+        try:
+            # torch.cuda.graph does not leave the stream where the capture fails. thread_local: others may allocate.
+            with torch.cuda.stream(stream), torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
+                results = compute(*held)
+        except RuntimeError:
+            _clean_up(stream, pool)
+            raise
 
     def replay(*inputs: Tensor | None) -> tuple[Tensor, ...]:
         for mine, given in zip(held, inputs, strict=True):
@@ -57,6 +60,22 @@ def capture(compute: Function, inputs: Inputs, stream: torch.cuda.Stream, pool: 
         return tuple(result.clone() for result in results)
 
     return replay
+
+
+def _clean_up(stream: torch.cuda.Stream, pool: Any) -> None:
+    """Ends what torch leaves open when a capture fails. To its allocator one is still under way, which keeps it from
+    freeing what several streams use; its random numbers are still a graph's, until a capture ends well.
+    """
+    if hasattr(torch._C, "_cuda_endAllocateToPool") and hasattr(torch._C, "_cuda_releasePool"):
+        with contextlib.suppress(RuntimeError):  # it is not open: the capture ended, and what failed came after
+            torch._C._cuda_endAllocateToPool(stream.device_index, pool)
+            torch._C._cuda_releasePool(stream.device_index, pool)
+    scratch = torch.empty(1, device=stream.device)
+    with (
+        torch.cuda.stream(stream),
+        torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream, capture_error_mode="thread_local"),
+    ):
+        scratch.zero_()
 
 
 class GraphCache:
@@ -85,7 +104,8 @@ class GraphCache:
             try:
                 replay = self._capture(self._compute, inputs)
             except RuntimeError as error:
-                first_line = str(error).partition("\n")[0]
+                # Of the error at which the capture broke. The one when it ended says no more than that it had.
+                first_line = str(error.__context__ or error).partition("\n")[0]
                 log.warning("CUDA graphs are not used, and frames take longer: capturing one failed (%s).", first_line)
                 self._works = False
                 return self._compute(*inputs)

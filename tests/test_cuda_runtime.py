@@ -235,7 +235,16 @@ def test_uploads_and_downloads_run_beside_the_computation():
         assert torch.equal(finish()[0], one * 2)
 
 
+def allocated_bytes() -> int:
+    """On the GPU, after it has done everything."""
+    torch.cuda.synchronize()
+    torch.empty(1, device="cuda")  # only then the allocator asks whether streams are done with what they held
+    return torch.cuda.memory_allocated()
+
+
 def test_where_a_graph_cannot_be_captured_frames_are_computed_all_the_same(caplog):
+    """And torch is as before: it draws random numbers, and frees what several streams have used."""
+
     def waits(x):
         return (x * x.sum().item(),)
 
@@ -246,6 +255,12 @@ def test_where_a_graph_cannot_be_captured_frames_are_computed_all_the_same(caplo
             assert torch.equal(pipeline.start([[x]])()[0], x * 10)
     assert len(caplog.records) == 1
     assert "CUDA graphs are not used" in caplog.records[0].message
+    assert "previous error" not in caplog.records[0].message, "the reason is what broke the capture"
+    assert torch.rand(8, device="cuda").unique().numel() > 1
+    before = allocated_bytes()
+    for _ in range(20):
+        assert torch.equal(pipeline.start([[x]])()[0], x * 10)
+    assert allocated_bytes() <= before
 
 
 @pytest.mark.parametrize("name", ["shipped edge", "tiny_edge", "tiny_base"])

@@ -207,6 +207,8 @@ class Stream:
     current: Stream
     names = ("upload", "compute", "download", "capturing")
 
+    device, device_index = torch.device("cpu"), 3
+
     def __init__(self, *_: object, name: str | None = None) -> None:
         self.name = name or self.names[len({stream for stream, _ in self.log if stream in self.names})]
         self.note("made")
@@ -248,12 +250,14 @@ def streams(monkeypatch) -> list[tuple[str, str]]:
             Stream.current = before
 
     @contextlib.contextmanager
-    def capturing(graph, pool, *, stream, capture_error_mode):
-        assert pool == "the pool"
+    def capturing(graph, pool=None, stream=None, *, capture_error_mode):
         before, Stream.current = Stream.current, stream
-        Stream.current.note("capture")
-        yield
-        Stream.current = before  # as torch: only where the capture succeeds
+        Stream.current.note(f"capture into {pool}")
+        try:
+            yield
+        except RuntimeError:
+            raise RuntimeError("capture_end failed")  # noqa: B904  # as torch: on that stream still, and "from" nothing
+        Stream.current = before
 
     to = Tensor.to
 
@@ -351,6 +355,60 @@ def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
     frames = [torch.rand(3) for _ in range(4)]
     for finish, frame in zip([pipeline.start([[frame]]) for frame in frames], frames, strict=True):
         assert torch.equal(finish()[0], 2 * frame)
-    assert [entry for entry in streams if entry[1] in ("capture", "replay")] == [
-        ("capturing", "capture"), *[("compute", "replay")] * 3,
+    assert [entry for entry in streams if entry[1] in ("capture into the pool", "replay")] == [
+        ("capturing", "capture into the pool"), *[("compute", "replay")] * 3,
     ]  # fmt: skip
+
+
+@pytest.fixture(params=[True, False], ids=["torch can end it", "torch cannot"])
+def ended_pools(request, monkeypatch) -> list[tuple]:
+    """Calls of torch's functions that end an allocator's pool; where they do not exist, None can be."""
+    calls: list[tuple] = []
+    for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+        if request.param:
+            monkeypatch.setattr(torch._C, name, lambda *args, name=name: calls.append((name, *args)), raising=False)
+        else:
+            monkeypatch.delattr(torch._C, name, raising=False)
+    return calls
+
+
+def test_what_a_failed_capture_leaves_open_is_ended(streams, ended_pools, caplog):
+    """And the next frame is computed on the right stream; the warning says what broke the capture."""
+
+    def waits(a):
+        Stream.current.note("compute")
+        if Stream.current.name == "capturing":
+            raise RuntimeError("operation not permitted when stream is capturing\nand more lines")
+        return (2 * a,)
+
+    pipeline = CudaPipeline(waits, torch.device("cuda"))
+    frames = [torch.rand(3) for _ in range(4)]
+    for frame in frames:
+        assert torch.equal(pipeline.start([[frame]])()[0], 2 * frame)
+    assert [entry for entry in streams if entry[1].startswith(("capture", "compute"))] == [
+        ("compute", "compute"),
+        ("capturing", "capture into the pool"),
+        ("capturing", "compute"),
+        ("capturing", "capture into None"),
+        *[("compute", "compute")] * 3,
+    ]
+    assert ended_pools in ([], [("_cuda_endAllocateToPool", 3, "the pool"), ("_cuda_releasePool", 3, "the pool")])
+    (record,) = caplog.records
+    assert "capturing one failed (operation not permitted when stream is capturing)." in record.message
+
+
+def test_a_pool_that_torch_ended_itself_is_not_released_twice(streams, monkeypatch):
+    """Its own error is not the one that the caller sees."""
+
+    def ended(*_):
+        raise RuntimeError("not currently recording")
+
+    def fails(a):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", ended, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *_: pytest.fail("released"), raising=False)
+    with pytest.raises(RuntimeError, match="capture_end failed"):
+        capture(fails, [torch.rand(3)], Stream(name="capturing"), "the pool")
+    assert streams[-1] == ("capturing", "capture into None")
+    assert Stream.current.name == "caller"

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -78,42 +79,53 @@ def _clean_up(stream: torch.cuda.Stream, pool: Any) -> None:
         scratch.zero_()
 
 
+@dataclass
+class _Size:
+    """threads: those that have computed inputs of these sizes without a graph, by threading.get_ident()."""
+
+    threads: set[int] = field(default_factory=set)
+    replay: Function | None = None
+
+
 class GraphCache:
     """`compute`, by graphs of the last `limit` combinations of input sizes and types. Not for several threads at once.
 
     The first inputs of their sizes are computed without: that warms up what must not happen while a graph is captured
-    (libraries load, kernels compile), and a size that comes once is not worth a graph. Where capturing fails, a warning
-    says why, and everything is computed without from then on.
+    (libraries load, kernels compile), and a size that comes once is not worth a graph. cuBLAS and cuDNN warm up in each
+    thread, so a graph is captured in one that has computed the size before. Where capturing fails, a warning says why,
+    and everything is computed without from then on.
     """
 
     def __init__(self, compute: Function, capture: Callable[[Function, Inputs], Function], limit: int = GRAPHS) -> None:
         self._compute, self._capture, self._limit = compute, capture, limit
-        self._replays: OrderedDict[Hashable, Function | None] = OrderedDict()
+        self._sizes: OrderedDict[Hashable, _Size] = OrderedDict()
         self._works = True
 
     def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
-        key = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs)
         if not self._works:
             return self._compute(*inputs)
-        if key not in self._replays:
-            results = self._compute(*inputs)
-            self._keep(key, None)
-            return results
-        replay = self._replays[key]
-        if replay is None:
+        key = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs)
+        size = self._sizes.get(key) or _Size()
+        if size.replay is None:
+            thread = threading.get_ident()
+            if thread not in size.threads:
+                results = self._compute(*inputs)
+                size.threads.add(thread)
+                self._keep(key, size)
+                return results
             try:
-                replay = self._capture(self._compute, inputs)
+                size.replay = self._capture(self._compute, inputs)
             except RuntimeError as error:
                 # Of the error at which the capture broke. The one when it ended says no more than that it had.
                 first_line = str(error.__context__ or error).partition("\n")[0]
                 log.warning("CUDA graphs are not used, and frames take longer: capturing one failed (%s).", first_line)
                 self._works = False
                 return self._compute(*inputs)
-        self._keep(key, replay)
-        return replay(*inputs)
+        self._keep(key, size)
+        return size.replay(*inputs)
 
-    def _keep(self, key: Hashable, replay: Function | None) -> None:
-        self._replays[key] = replay
-        self._replays.move_to_end(key)
-        if len(self._replays) > self._limit:
-            self._replays.popitem(last=False)
+    def _keep(self, key: Hashable, size: _Size) -> None:
+        self._sizes[key] = size
+        self._sizes.move_to_end(key)
+        if len(self._sizes) > self._limit:
+            self._sizes.popitem(last=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -82,7 +83,29 @@ def test_many_sizes_that_come_once_are_never_captured():
     for size in range(1, 30):
         recorder(size)
     assert not recorder.captured
-    assert len(recorder.cache._replays) == 4
+    assert len(recorder.cache._sizes) == 4
+
+
+def test_a_thread_computes_a_size_before_it_captures_its_graph():
+    """Which any thread then replays."""
+    recorder = Recorder()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other, ThreadPoolExecutor(1) as third:
+
+        def counts(thread: ThreadPoolExecutor) -> tuple[int, int, int]:
+            thread.submit(recorder, 2, 3).result()
+            return tuple(counter[2, 3] for counter in (recorder.eager, recorder.captured, recorder.replayed))
+
+        assert [counts(thread) for thread in (one, other, other, one, third)] == [
+            (1, 0, 0), (2, 0, 0), (2, 1, 1), (2, 1, 2), (2, 1, 3),
+        ]  # fmt: skip
+
+
+def test_threads_in_turns_do_not_put_the_capture_off_for_ever():
+    recorder = Recorder()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for thread in (one, other, one, other):
+            thread.submit(recorder, 2, 3).result()
+    assert (recorder.eager[2, 3], recorder.captured[2, 3], recorder.replayed[2, 3]) == (2, 1, 2)
 
 
 def test_where_capturing_fails_a_warning_says_why_once(caplog):

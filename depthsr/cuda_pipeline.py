@@ -28,7 +28,10 @@ class CudaPipeline:
         self._graphs = GraphCache(compute, partial(capture, stream=capturing, pool=torch.cuda.graph_pool_handle()))
         self._one_at_a_time = threading.Lock()  # a graph has one place for its inputs
 
-    @torch.inference_mode()
+    # Whatever the caller's mode: what is captured in inference_mode can be written to in no other, and torch 2.10 keeps
+    # what it makes in the first capture for everyone's.
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def start(self, calls: Sequence[Inputs]) -> Callable[[], tuple[Tensor, ...]]:
         """Queue calls one after the other; the function returned waits for the last one's results, on the host.
 

@@ -311,6 +311,28 @@ def test_copies_and_computation_wait_for_each_other_and_hold_their_memory(stream
     assert streams[len(queued) * 3 :] == [("download", "waited for")] * 3
 
 
+def test_the_callers_mode_changes_nothing(streams):
+    """No result has a gradient or is an inference tensor, and a graph of one mode is replayed in another."""
+    weight = torch.rand(3, requires_grad=True)
+    made = []
+
+    def compute(a):
+        result = a * weight
+        Graph.again = lambda: result.copy_(a * weight)
+        made.append(result)
+        return (result,)
+
+    pipeline = CudaPipeline(compute, torch.device("cuda"))
+    for mode in (torch.inference_mode, torch.inference_mode, contextlib.nullcontext, torch.inference_mode):
+        frame = torch.rand(3)
+        with mode():
+            finish = pipeline.start([[frame]])
+        assert torch.equal(finish()[0], frame * weight)
+        made.append(finish()[0])
+    assert len(made) == 4 + 2
+    assert not any(tensor.is_inference() or tensor.requires_grad for tensor in made)
+
+
 def test_a_call_takes_the_first_result_of_the_one_before_where_it_lies(streams):
     """Nothing is downloaded between them, and the host waits for nothing."""
 

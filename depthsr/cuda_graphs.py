@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from depthsr.ops.choice import active_backend
+
 log = logging.getLogger(__name__)
 
 #: Graphs kept. A program has a size or two. Pictures of all sizes must not leave one each behind: it keeps inputs and
@@ -88,7 +90,8 @@ class _Size:
 
 
 class GraphCache:
-    """`compute`, by graphs of the last `limit` combinations of input sizes and types. Not for several threads at once.
+    """`compute`, by graphs of the last `limit` combinations of input sizes and types, and implementations of the ops
+    (depthsr.ops.backend). Not for several threads at once.
 
     The first inputs of their sizes are computed without: that warms up what must not happen while a graph is captured
     (libraries load, kernels compile), and a size that comes once is not worth a graph. cuBLAS and cuDNN warm up in each
@@ -104,7 +107,8 @@ class GraphCache:
     def __call__(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         if not self._works:
             return self._compute(*inputs)
-        key = tuple(None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs)
+        sizes = (None if tensor is None else (tensor.shape, tensor.dtype) for tensor in inputs)
+        key = (active_backend(), *sizes)
         size = self._sizes.get(key) or _Size()
         if size.replay is None:
             thread = threading.get_ident()

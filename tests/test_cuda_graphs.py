@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from depthsr import ops
 from depthsr.cuda_graphs import GraphCache
 
 
@@ -65,6 +66,14 @@ def test_types_and_absent_inputs_tell_graphs_apart():
         recorder(2, 3, alone=True)
     assert recorder.captured == {(2, 3): 3}
     assert recorder.eager == {(2, 3): 3}
+
+
+def test_a_graph_is_of_the_backend_that_it_was_captured_with():
+    recorder = Recorder()
+    for backend in ("auto", "reference", "auto", "reference", "reference"):
+        with ops.backend(backend):
+            recorder(2, 3)
+    assert (recorder.eager[2, 3], recorder.captured[2, 3], recorder.replayed[2, 3]) == (2, 2, 3)
 
 
 def test_the_least_recently_used_is_dropped():

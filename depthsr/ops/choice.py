@@ -158,6 +158,11 @@ def backend(name: str) -> Iterator[None]:
         _backend = before
 
 
+def active_backend() -> str:
+    """The implementation that ops use now, or "auto"."""
+    return _backend
+
+
 def why_not(name: str, op: str, tensors: tuple[Tensor, ...]) -> str | None:
     """Why the implementation called `name` cannot compute `op` on these tensors; None if it can."""
     if name == "reference":

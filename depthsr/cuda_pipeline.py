@@ -20,12 +20,15 @@ class CudaPipeline:
     captured on a fourth.
 
     compute  takes tensors (or None) on the device, returns tensors there, and does not wait for the device.
+    graphs   whether sizes that come again are captured as CUDA graphs. To capture one stops the whole device.
     """
 
-    def __init__(self, compute: Function, device: torch.device) -> None:
+    def __init__(self, compute: Function, device: torch.device, *, graphs: bool = True) -> None:
         self._device = device
         self._upload, self._compute, self._download, capturing = (torch.cuda.Stream(device) for _ in range(4))
-        self._graphs = GraphCache(compute, partial(capture, stream=capturing, pool=torch.cuda.graph_pool_handle()))
+        self._run = compute
+        if graphs:
+            self._run = GraphCache(compute, partial(capture, stream=capturing, pool=torch.cuda.graph_pool_handle()))
         self._one_at_a_time = threading.Lock()  # a graph has one place for its inputs
 
     # Whatever the caller's mode: what is captured in inference_mode can be written to in no other, and torch 2.10 keeps
@@ -47,7 +50,7 @@ class CudaPipeline:
                     there = [
                         None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in inputs
                     ]
-                queue = partial(self._graphs, *there, *results[:1])
+                queue = partial(self._run, *there, *results[:1])
                 results = self._next(self._upload, self._compute, there, queue)
             here = self._next(
                 self._compute,

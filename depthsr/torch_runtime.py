@@ -69,15 +69,15 @@ class NetworkRestorer:
     """DepthSR on its device, in the arithmetic `precision` chose. A depthsr.infer.BatchRestorer.
 
     On CUDA: pinned memory, copies beside the computation, CUDA graphs by size (depthsr.cuda_pipeline). The weights may
-    be changed in place at any time, but the model must stay where it is.
+    be changed in place at any time, but the model must stay where it is. graphs: False where sizes change all the time.
     """
 
-    def __init__(self, model: DepthSR, device: torch.device, precision: Precision) -> None:
+    def __init__(self, model: DepthSR, device: torch.device, precision: Precision, *, graphs: bool = True) -> None:
         self.model, self.device, self.precision = model, device, precision
         compute = partial(restore, model)
         on_cuda = device.type == "cuda"
         self._start: Callable[[Sequence[Inputs]], Function] = (
-            CudaPipeline(compute, device).start if on_cuda else partial(_at_once, compute, device)
+            CudaPipeline(compute, device, graphs=graphs).start if on_cuda else partial(_at_once, compute, device)
         )
         self.ahead = 1 if on_cuda else 0
 

@@ -114,7 +114,8 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     keys = StepKeys(config, first_step, config.steps, rank)
     fill = None
     if config.fill_wide_holes:
-        fill = partial(with_filling, NetworkRestorer(averaged, device, choose_precision("fp32", device)))
+        precision = choose_precision("fp32", device)
+        fill = partial(with_filling, NetworkRestorer(averaged, device, precision, graphs=False))
     batches = load_batches(pairs, keys, config, device, fill)
     journal = Journal(out, first_step) if rank == 0 else None
     bar = tqdm(total=config.steps, initial=first_step, desc="train", disable=rank != 0, unit="step")

@@ -22,7 +22,8 @@ from depthsr.cuda_pipeline import CudaPipeline
 from depthsr.inputs import check_rgb
 from depthsr.models import prior
 from depthsr.models.network import DepthSR
-from depthsr.torch_runtime import restore
+from depthsr.precision import Precision
+from depthsr.torch_runtime import NetworkRestorer, restore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -380,6 +381,17 @@ def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
     assert [entry for entry in streams if entry[1] in ("capture into the pool", "replay")] == [
         ("capturing", "capture into the pool"), *[("compute", "replay")] * 3,
     ]  # fmt: skip
+
+
+def test_without_graphs_sizes_that_come_again_are_computed_anew(streams, tiny_edge):
+    """As the restorer is told; and its results are those of `restore`."""
+    restorer = NetworkRestorer(tiny_edge, torch.device("cuda"), Precision(torch.float32, torch.float32), graphs=False)
+    *inputs, _ = batch()
+    for _ in range(4):
+        for result, wanted in zip(restorer._start([inputs])(), restore(tiny_edge, *inputs), strict=True):
+            assert torch.equal(result, wanted)
+    assert sum(what == "copy to cuda" for _, what in streams) == 4 * len(inputs)
+    assert not any("capture" in what or what == "replay" for _, what in streams)
 
 
 @pytest.fixture(params=[True, False], ids=["torch can end it", "torch cannot"])

@@ -43,6 +43,8 @@ def restore(
     deep_Bhw                bool, where wide holes are to be filled (depthsr.wide_holes); None: nowhere.
     half_B                  int64, the number of each frame's half among those of halves_m_K1HW.
     halves_m_K1HW           restored depth of frames at half the size: the first result of this function.
+
+    Raises TypeError where some of the last three are given and others are not.
     """
     rgb_B3HW = rgb_BHW3.permute(0, 3, 1, 2)
     if rgb_B3HW.dtype == torch.uint8:
@@ -53,6 +55,8 @@ def restore(
     if deep_Bhw is not None and half_B is not None and halves_m_K1HW is not None:
         nearest_m_K1hw = F.interpolate(halves_m_K1HW, depth_m_Bhw.shape[1:], mode="nearest-exact")
         filling_m_B1hw = torch.where(deep_Bhw[:, None], nearest_m_K1hw[half_B], torch.nan)
+    elif not (deep_Bhw is half_B is halves_m_K1HW is None):
+        raise TypeError("deep_Bhw, half_B and halves_m_K1HW fill wide holes together: give all of them or none.")
     return model.infer(
         rgb_B3HW,
         depth_m_B1hw,

@@ -24,6 +24,7 @@ from depthsr.models import prior
 from depthsr.models.network import DepthSR
 from depthsr.precision import Precision
 from depthsr.torch_runtime import NetworkRestorer, restore
+from depthsr.wide_holes import Level
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,6 +38,13 @@ def batch(size=(24, 32), low=(6, 8), count=2, seed=0) -> list[Tensor]:
     step_m = torch.tensor([0.0, 0.25, 0.02])[:count]
     range_m = torch.tensor([2.5, 0.0, 9.0])[:count]
     return [rgb, depth_m, step_m, range_m, torch.rand((count, *size), generator=generator)]
+
+
+def filling(low=(6, 8), half=(12, 16), count=2) -> list[Tensor]:
+    """Where wide holes are, the number of each frame's half, and three halves' depth: what fills them."""
+    generator = torch.Generator().manual_seed(0)
+    deep = torch.rand((count, *low), generator=generator) < 0.5
+    return [deep, torch.tensor([2, 0, 1, 2])[:count], 1 + 2 * torch.rand((3, 1, *half), generator=generator)]
 
 
 # --- the host does not wait ------------------------------------------------------------------------------------------
@@ -88,8 +96,8 @@ def restore_without_data(monkeypatch) -> Callable[..., tuple[Tensor, ...]]:
 def test_nothing_between_upload_and_download_needs_the_host(name, filled, request, restore_without_data):
     model = request.getfixturevalue("tiny_edge" if name == "edge" else "tiny_base")
     *inputs, relative = batch()
-    filling_m = torch.full_like(inputs[1], 2.0) if filled else None
-    results = restore_without_data(model, *inputs, relative if "with" in name else None, filling_m)
+    inputs.append(relative if "with" in name else None)
+    results = restore_without_data(model, *inputs, *(filling() if filled else ()))
     for result in results:
         assert (result.device.type, result.shape, result.dtype) == ("meta", (2, 1, 24, 32), torch.float32)
 
@@ -151,6 +159,29 @@ def test_each_frame_of_a_batch_has_its_own_step_and_range(tiny_edge):
         torch.testing.assert_close(errors[i], error[i], rtol=1e-5, atol=1e-6)
         assert (together[i - 1] - alone[i - 1]).abs().max() > 1e-3
     assert together[0].max() <= 2.5 < together[1:].max()
+
+
+@pytest.mark.parametrize(("low", "half"), [((6, 8), (12, 16)), ((7, 5), (12, 16)), ((24, 32), (7, 9))])
+def test_wide_holes_are_filled_by_each_frames_half(low, half):
+    """As depthsr.wide_holes fills them on the host."""
+
+    class Sees:
+        def infer(self, *_, filling_m_B1hw, **settings):
+            return filling_m_B1hw, None
+
+    deep, number, halves_m = filling(low, half, count=3)
+    filling_m, _ = restore(Sees(), *batch(low=low, count=3)[:4], None, deep, number, halves_m)
+    level = Level([None] * 3, list(deep.numpy()), number.tolist())
+    expected_m = level.fillings_m(halves_m[:, 0].numpy())
+    np.testing.assert_array_equal(filling_m[:, 0].numpy(), expected_m)
+    assert (filling_m.isfinite() == deep[:, None]).all()
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+def test_a_part_of_what_fills_wide_holes_is_a_mistake(missing, tiny_edge):
+    given = [None if number in missing else tensor for number, tensor in enumerate(filling())]
+    with pytest.raises(TypeError, match="all of them or none"):
+        restore(tiny_edge, *batch()[:4], None, *given)
 
 
 def test_a_number_and_a_tensor_of_it_are_the_same(tiny_edge):

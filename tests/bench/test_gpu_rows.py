@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+import weakref
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -56,6 +59,23 @@ def test_the_operations_of_a_block_are_those_that_torch_counts():
     attention = 2 * shape[0] * shape[1] ** 2  # of one pixel a frame: left out
     work = bench_gpu.work_of("naf_block", shape, torch.float32, bench_gpu.FORWARD)
     assert work.operations + attention == counter.get_total_flops()
+
+
+def test_what_is_replayed_holds_its_inputs(monkeypatch):
+    """Where a graph reads, nothing else may be written while it is timed."""
+    for name in ("Stream", "CUDAGraph", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, contextlib.nullcontext)
+    tensor = torch.rand(3)
+    read = weakref.ref(tensor)
+    replay = bench_gpu.captured([tensor.sum])
+    del tensor
+    assert read() is not None
+    replay()
+    torch.cuda.CUDAGraph().replay.assert_called_once_with()
+    del replay
+    assert read() is None
 
 
 @pytest.mark.parametrize("op", [*bench_gpu.FLOORS, "naf_block"])

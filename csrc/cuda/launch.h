@@ -17,8 +17,10 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, void* stream, 
   config.gridDim = grid;
   config.blockDim = block;
   config.stream = static_cast<cudaStream_t>(stream);
-  if (const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...); error != cudaSuccess)
+  if (const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...); error != cudaSuccess) {
+    cudaGetLastError();  // forgets it, or torch would report it once more, of whatever it launches next
     throw std::runtime_error(std::string("depthsr: a CUDA kernel could not be launched: ") + cudaGetErrorString(error));
+  }
 }
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }

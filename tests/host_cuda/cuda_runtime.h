@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -169,6 +170,15 @@ using cudaStream_t = void*;
 
 enum cudaError_t { cudaSuccess, cudaErrorInvalidConfiguration };
 
+namespace host_cuda {
+
+inline cudaError_t last_error = cudaSuccess;
+
+}  // namespace host_cuda
+
+// The last error, which it forgets.
+inline cudaError_t cudaGetLastError() { return std::exchange(host_cuda::last_error, cudaSuccess); }
+
 inline const char* cudaGetErrorString(cudaError_t) { return "invalid configuration argument"; }
 
 struct cudaLaunchConfig_t {
@@ -181,7 +191,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   gridDim = config->gridDim;
   blockDim = config->blockDim;
   if (gridDim.y > 65535 || gridDim.z > 65535 || blockDim.x * blockDim.y * blockDim.z > 1024)
-    return cudaErrorInvalidConfiguration;
+    return host_cuda::last_error = cudaErrorInvalidConfiguration;
   const std::function<void()> body = [&] { kernel(arguments...); };
   for (unsigned z = 0; z < gridDim.z; ++z)
     for (unsigned y = 0; y < gridDim.y; ++y)

@@ -73,6 +73,17 @@ class Guarded:
         return self._buffer[self._inside].reshape(self._shape)
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [(2, ""), (65536, "depthsr: a CUDA kernel could not be launched: invalid configuration argument")],
+)
+def test_a_launch_that_fails_raises_and_leaves_no_error(compiled_kernels, rows, said):
+    """Which torch would report of the next op, however innocent."""
+    message = ctypes.create_string_buffer(256)
+    assert compiled_kernels.launch_rows(ctypes.c_uint(rows), message) == 0
+    assert message.value.decode() == said
+
+
 def channels_first(values_BHWC: Tensor) -> Tensor:
     return values_BHWC.permute(0, 3, 1, 2)
 

@@ -72,6 +72,12 @@ def gpu_ops(monkeypatch) -> None:
     monkeypatch.setattr(choice, "IMPLEMENTATIONS", tuple(kernels))
 
 
+@pytest.fixture
+def deterministic_cudnn(monkeypatch) -> None:
+    """Two runs of a network give the same gradients: by default cuDNN may add those of weights in any order."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
 @pytest.fixture(params=["auto", "kernels"])
 def chosen_ops(request) -> None:
     """As shipped, and with the GPU's kernels, which `auto` does not choose yet."""
@@ -225,7 +231,9 @@ def test_uploads_and_downloads_run_beside_the_computation():
 
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     frames = [torch.rand(2**20).pin_memory() for _ in range(8)]
-    [pipeline.start([[one]])() for one in frames[:2]]
+    [pipeline.start([[one]])() for one in frames[:2]]  # captures the graph
+    for finish in [pipeline.start([[one]]) for one in frames]:  # as below: to find memory for all of them takes time
+        finish()
     overlapping = torch.cuda.Event()
     finishes = [pipeline.start([[one]]) for one in frames]
     overlapping.record(pipeline._upload)
@@ -337,7 +345,7 @@ def test_kernels_give_the_references_gradients_in_the_whole_network(random_model
         torch.testing.assert_close(result, expected, rtol=2e-2, atol=2e-4)
 
 
-@pytest.mark.usefixtures("gpu_ops")
+@pytest.mark.usefixtures("gpu_ops", "deterministic_cudnn")
 def test_activation_checkpointing(random_model):
     """What is computed again in the backward pass gives the same gradients."""
     model = random_model(LEAST).cuda().to(memory_format=torch.channels_last)
@@ -355,7 +363,7 @@ def test_activation_checkpointing(random_model):
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.usefixtures("gpu_ops")
+@pytest.mark.usefixtures("gpu_ops", "deterministic_cudnn")
 def test_distributed_data_parallel(random_model):
     """One process: the gradients that arrive in the parameters are those without it."""
     model = random_model(LEAST).cuda().to(memory_format=torch.channels_last)

@@ -161,9 +161,10 @@ def test_each_frame_of_a_batch_has_its_own_step_and_range(tiny_edge):
     assert together[0].max() <= 2.5 < together[1:].max()
 
 
-@pytest.mark.parametrize(("low", "half"), [((6, 8), (12, 16)), ((7, 5), (12, 16)), ((24, 32), (7, 9))])
+@pytest.mark.parametrize(("low", "half"), [((6, 8), (11, 15)), ((7, 5), (13, 9)), ((24, 32), (7, 9))])
 def test_wide_holes_are_filled_by_each_frames_half(low, half):
-    """As depthsr.wide_holes fills them on the host."""
+    """As depthsr.wide_holes fills them on the host. Halves of odd sides: of two pixels that are equally near, torch and
+    releases of OpenCV take either."""
 
     class Sees:
         def infer(self, *_, filling_m_B1hw, **settings):

@@ -35,7 +35,7 @@ class CudaPipeline:
     # what it makes in the first capture for everyone's.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def start(self, calls: Sequence[Inputs]) -> Callable[[], tuple[Tensor, ...]]:
+    def queue(self, calls: Sequence[Inputs]) -> Callable[[], tuple[Tensor, ...]]:
         """Queue calls one after the other; the function returned waits for the last one's results, on the host.
 
         calls  the inputs of each, on the host, in pinned memory, or the copy would not run beside anything. They may be
@@ -50,8 +50,8 @@ class CudaPipeline:
                     there = [
                         None if tensor is None else tensor.to(self._device, non_blocking=True) for tensor in inputs
                     ]
-                queue = partial(self._run, *there, *results[:1])
-                results = self._next(self._upload, self._compute, there, queue)
+                work = partial(self._run, *there, *results[:1])
+                results = self._next(self._upload, self._compute, there, work)
             here = self._next(
                 self._compute,
                 self._download,
@@ -68,12 +68,12 @@ class CudaPipeline:
 
     @staticmethod
     def _next(
-        before: torch.cuda.Stream, stream: torch.cuda.Stream, tensors: Inputs, queue: Callable[[], tuple[Tensor, ...]]
+        before: torch.cuda.Stream, stream: torch.cuda.Stream, tensors: Inputs, work: Callable[[], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """What `queue` queues on `stream`, after what `before` has by now, of which it takes these tensors."""
+        """What `work` queues on `stream`, after what `before` has by now, of which it takes these tensors."""
         stream.wait_stream(before)
         for tensor in tensors:
             if tensor is not None:
                 tensor.record_stream(stream)  # or `before` would reuse their memory as soon as they are dropped
         with torch.cuda.stream(stream):
-            return queue()
+            return work()

@@ -15,7 +15,7 @@ from depthsr.checkpoint import load_model
 from depthsr.inputs import check_sizes
 from depthsr.io.atomic import atomic_path
 from depthsr.models.network import DepthSR
-from depthsr.torch_runtime import restore
+from depthsr.torch_runtime import restore_on_device
 from depthsr.types import UserError
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,13 @@ class WholeFrame(nn.Module):
         max_depth_m_B: Tensor,
         relative_BHW: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As `restore`, but 0 is no value too, and no result is nearer than a Predictor's; frames of holes: 0."""
+        """As `restore_on_device`, but 0 is no value too, and no result is nearer than a Predictor's; frames of
+        holes: 0.
+        """
         valid_Bhw = (depth_m_Bhw > 0) & torch.isfinite(depth_m_Bhw)
         depth_m_Bhw = torch.where(valid_Bhw, depth_m_Bhw, torch.nan)
         frames = rgb_BHW3, depth_m_Bhw, quantisation_step_m_B, max_depth_m_B, relative_BHW
-        depth_m_B1HW, error_m_B1HW = restore(self.model, *frames)
+        depth_m_B1HW, error_m_B1HW = restore_on_device(self.model, *frames)
         nearest_m_B = torch.where(valid_Bhw, depth_m_Bhw, torch.inf).flatten(1).amin(1)
         # Not where it is finite: to OpenVINO the inf above is the largest float.
         nearest_m_B = torch.where(valid_Bhw.flatten(1).any(1), nearest_m_B, 0.0)

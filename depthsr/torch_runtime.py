@@ -23,7 +23,7 @@ from depthsr.wide_holes import Level
 log = logging.getLogger(__name__)
 
 
-def restore(
+def restore_on_device(
     model: DepthSR,
     rgb_BHW3: Tensor,
     depth_m_Bhw: Tensor,
@@ -78,10 +78,10 @@ class NetworkRestorer:
 
     def __init__(self, model: DepthSR, device: torch.device, precision: Precision, *, graphs: bool = True) -> None:
         self.model, self.device, self.precision = model, device, precision
-        compute = partial(restore, model)
+        compute = partial(restore_on_device, model)
         on_cuda = device.type == "cuda"
-        self._start: Callable[[Sequence[Inputs]], Function] = (
-            CudaPipeline(compute, device, graphs=graphs).start if on_cuda else partial(_at_once, compute, device)
+        self._queue: Callable[[Sequence[Inputs]], Function] = (
+            CudaPipeline(compute, device, graphs=graphs).queue if on_cuda else partial(_at_once, compute, device)
         )
         self.ahead = 1 if on_cuda else 0
 
@@ -96,7 +96,7 @@ class NetworkRestorer:
         if self.takes_relative and not has_relative and self.model.depth_anything is None:
             # Not when the model is loaded: who brings relative depth needs neither the hub nor the network's memory.
             self.model.fetch_depth_anything()
-        finish = self._start([self._inputs(level) for level in levels])
+        finish = self._queue([self._inputs(level) for level in levels])
 
         def restored() -> list[tuple[np.ndarray, np.ndarray]]:
             depth_m_BHW, error_m_BHW = (result[:, 0].numpy() for result in finish())
@@ -105,7 +105,7 @@ class NetworkRestorer:
         return restored
 
     def _inputs(self, level: Level) -> Inputs:
-        """What `restore` takes beside the model and the halves' results."""
+        """What `restore_on_device` takes beside the model and the halves' results."""
         frames = level.frames
         return [
             self._stack([frame.rgb_HW3 for frame in frames]),
@@ -126,7 +126,7 @@ class NetworkRestorer:
 
 
 def _at_once(compute: Function, device: torch.device, calls: Sequence[Inputs]) -> Function:
-    """As CudaPipeline.start; the results are there when it returns."""
+    """As CudaPipeline.queue; the results are there when it returns."""
     results: tuple[Tensor, ...] = ()
     for inputs in calls:
         there = [None if tensor is None else tensor.to(device) for tensor in inputs]

@@ -26,7 +26,7 @@ from depthsr.models.network import DepthSR
 from depthsr.models.prior import Prior, make_prior
 from depthsr.ops import choice
 from depthsr.precision import Precision
-from depthsr.torch_runtime import NetworkRestorer, restore
+from depthsr.torch_runtime import NetworkRestorer, restore_on_device
 from depthsr.types import UserError
 
 pytestmark = pytest.mark.gpu
@@ -112,7 +112,7 @@ def test_the_host_waits_for_nothing_but_results(model, dtype):
     for number in range(2):  # loads libraries, then captures
         predictor(*frame(seed=number))
     with no_waiting():
-        restore(model, *on_device_without_waiting(*frame()))
+        restore_on_device(model, *on_device_without_waiting(*frame()))
         for number in range(3):
             predictor(*frame(seed=number))
 
@@ -134,7 +134,7 @@ def test_rgb_is_divided_on_the_gpu_as_by_check_rgb():
         def infer(self, rgb_B3HW, *rest, **settings):
             return rgb_B3HW
 
-    seen = restore(Sees(), *on_device(every_value, np.ones((2, 2), np.float32)))
+    seen = restore_on_device(Sees(), *on_device(every_value, np.ones((2, 2), np.float32)))
     np.testing.assert_array_equal(seen[0].permute(1, 2, 0).cpu().numpy(), check_rgb(every_value))
 
 
@@ -146,7 +146,7 @@ def test_a_graph_gives_what_eager_gives_bit_by_bit(model):
             one = frame(size, low, seed=10 * turn + number)
             step_m, range_m = 0.05 * turn, 2.5 if turn % 2 else None
             result = predictor(*one, quantisation_step_m=step_m, max_depth_m=range_m)
-            depth_m, error_m = restore(model, *on_device(*one, step_m, range_m or 0.0))
+            depth_m, error_m = restore_on_device(model, *on_device(*one, step_m, range_m or 0.0))
             # The Predictor's floor: no result is below half the nearest measurement, less a step.
             floor_m = np.float32(max(0.5 * np.nanmin(one[1]) - step_m, 0.001 * np.nanmin(one[1])))
             np.testing.assert_array_equal(result.depth_m, np.maximum(depth_m[0, 0].cpu().numpy(), floor_m))
@@ -231,11 +231,11 @@ def test_uploads_and_downloads_run_beside_the_computation():
 
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     frames = [torch.rand(2**20).pin_memory() for _ in range(8)]
-    [pipeline.start([[one]])() for one in frames[:2]]  # captures the graph
-    for finish in [pipeline.start([[one]]) for one in frames]:  # as below: to find memory for all of them takes time
+    [pipeline.queue([[one]])() for one in frames[:2]]  # captures the graph
+    for finish in [pipeline.queue([[one]]) for one in frames]:  # as below: to find memory for all of them takes time
         finish()
     overlapping = torch.cuda.Event()
-    finishes = [pipeline.start([[one]]) for one in frames]
+    finishes = [pipeline.queue([[one]]) for one in frames]
     overlapping.record(pipeline._upload)
     overlapping.synchronize()
     assert not pipeline._compute.query(), "the last upload ended before the first computations did"
@@ -260,14 +260,14 @@ def test_where_a_graph_cannot_be_captured_frames_are_computed_all_the_same(caplo
     x = torch.arange(5.0).pin_memory()
     with caplog.at_level(logging.WARNING, logger="depthsr"):
         for _ in range(4):
-            assert torch.equal(pipeline.start([[x]])()[0], x * 10)
+            assert torch.equal(pipeline.queue([[x]])()[0], x * 10)
     assert len(caplog.records) == 1
     assert "CUDA graphs are not used" in caplog.records[0].message
     assert "previous error" not in caplog.records[0].message, "the reason is what broke the capture"
     assert torch.rand(8, device="cuda").unique().numel() > 1
     before = allocated_bytes()
     for _ in range(20):
-        assert torch.equal(pipeline.start([[x]])()[0], x * 10)
+        assert torch.equal(pipeline.queue([[x]])()[0], x * 10)
     assert allocated_bytes() <= before
 
 

@@ -23,14 +23,14 @@ from depthsr.inputs import check_rgb
 from depthsr.models import prior
 from depthsr.models.network import DepthSR
 from depthsr.precision import Precision
-from depthsr.torch_runtime import NetworkRestorer, restore
+from depthsr.torch_runtime import NetworkRestorer, restore_on_device
 from depthsr.wide_holes import Level
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def batch(size=(24, 32), low=(6, 8), count=2, seed=0) -> list[Tensor]:
-    """uint8 RGB, metres with NaN, steps, ranges and relative depth: the arguments of `restore`."""
+    """uint8 RGB, metres with NaN, steps, ranges and relative depth: the arguments of `restore_on_device`."""
     generator = torch.Generator().manual_seed(seed)
     rgb = torch.randint(0, 256, (count, *size, 3), dtype=torch.uint8, generator=generator)
     depth_m = 1 + 2 * torch.rand((count, *low), generator=generator)
@@ -67,7 +67,7 @@ class OneDevice(TorchDispatchMode):
 
 @pytest.fixture
 def restore_without_data(monkeypatch) -> Callable[..., tuple[Tensor, ...]]:
-    """restore(model, *inputs) on the device "meta", whose tensors have sizes and no values.
+    """restore_on_device(model, *inputs) on the device "meta", whose tensors have sizes and no values.
 
     So whatever asks for a value, or for a number of elements that depends on values, raises; and so do copies, also of
     Python's numbers.
@@ -86,7 +86,7 @@ def restore_without_data(monkeypatch) -> Callable[..., tuple[Tensor, ...]]:
         with OneDevice(), monkeypatch.context() as patched:
             patched.setattr(torch, "tensor", copies_numbers)
             patched.setattr(torch, "as_tensor", copies_numbers)
-            return restore(model, *there)
+            return restore_on_device(model, *there)
 
     return run
 
@@ -127,7 +127,7 @@ def test_the_test_above_can_fail(waits, tiny_edge, restore_without_data, monkeyp
     """Five ways of finding the range of depths that wait for the device; on the CPU all of them work."""
     monkeypatch.setattr(prior, "depth_range_m", waits)
     inputs = batch()[:4]
-    assert all(result.isfinite().all() for result in restore(tiny_edge, *inputs))
+    assert all(result.isfinite().all() for result in restore_on_device(tiny_edge, *inputs))
     with pytest.raises((HostWaits, RuntimeError), match=r"between|meta|numbers"):
         restore_without_data(tiny_edge, *inputs)
 
@@ -142,14 +142,14 @@ def test_rgb_is_divided_on_the_device_as_by_check_rgb():
         def infer(self, rgb_B3HW, *rest, **settings):
             return rgb_B3HW
 
-    seen = restore(Sees(), torch.from_numpy(every_value)[None], *batch(count=1)[1:4])
+    seen = restore_on_device(Sees(), torch.from_numpy(every_value)[None], *batch(count=1)[1:4])
     np.testing.assert_array_equal(seen[0].permute(1, 2, 0).numpy(), check_rgb(every_value))
 
 
 def test_each_frame_of_a_batch_has_its_own_step_and_range(tiny_edge):
     """As numbers they give the same, frame by frame; another frame's would not."""
     rgb, depth_m, steps_m, ranges_m, _ = batch(count=3)
-    together, errors = restore(tiny_edge, rgb, depth_m, steps_m, ranges_m)
+    together, errors = restore_on_device(tiny_edge, rgb, depth_m, steps_m, ranges_m)
     valid = torch.isfinite(depth_m)[:, None]
     infer = partial(tiny_edge.infer, rgb.permute(0, 3, 1, 2).float() / 255, depth_m[:, None], valid)
     for i in range(3):
@@ -171,7 +171,7 @@ def test_wide_holes_are_filled_by_each_frames_half(low, half):
             return filling_m_B1hw, None
 
     deep, number, halves_m = filling(low, half, count=3)
-    filling_m, _ = restore(Sees(), *batch(low=low, count=3)[:4], None, deep, number, halves_m)
+    filling_m, _ = restore_on_device(Sees(), *batch(low=low, count=3)[:4], None, deep, number, halves_m)
     level = Level([None] * 3, list(deep.numpy()), number.tolist())
     expected_m = level.fillings_m(halves_m[:, 0].numpy())
     np.testing.assert_array_equal(filling_m[:, 0].numpy(), expected_m)
@@ -182,7 +182,7 @@ def test_wide_holes_are_filled_by_each_frames_half(low, half):
 def test_a_part_of_what_fills_wide_holes_is_a_mistake(missing, tiny_edge):
     given = [None if number in missing else tensor for number, tensor in enumerate(filling())]
     with pytest.raises(TypeError, match="all of them or none"):
-        restore(tiny_edge, *batch()[:4], None, *given)
+        restore_on_device(tiny_edge, *batch()[:4], None, *given)
 
 
 def test_a_number_and_a_tensor_of_it_are_the_same(tiny_edge):
@@ -214,7 +214,7 @@ def test_depth_anything_attends_by_sdpa_in_the_type_of_its_weights(tiny_base, dt
     for module in tiny_base.depth_anything.modules():
         if isinstance(module, torch.nn.LayerNorm):
             module.register_forward_hook(lambda module, inputs, output: normed.append(output.dtype))
-    restore(tiny_base, *batch()[:4])
+    restore_on_device(tiny_base, *batch()[:4])
     assert attended == [dtype] * tiny_base.config.depth_anything.layers
     assert len(normed) > len(attended)
     assert set(normed) == {dtype}
@@ -322,7 +322,7 @@ def test_copies_and_computation_wait_for_each_other_and_hold_their_memory(stream
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     frames = [torch.rand(size) for size in (2, 3, 4)]  # sizes that come once: no graphs
     streams.clear()
-    finishes = [pipeline.start([[frame, None]]) for frame in frames]
+    finishes = [pipeline.queue([[frame, None]]) for frame in frames]
     queued = [
         ("compute", "after caller"),
         ("upload", "copy to cuda"),
@@ -359,7 +359,7 @@ def test_the_callers_mode_changes_nothing(streams):
     for mode in (torch.inference_mode, torch.inference_mode, contextlib.nullcontext, torch.inference_mode):
         frame = torch.rand(3)
         with mode():
-            finish = pipeline.start([[frame]])
+            finish = pipeline.queue([[frame]])
         assert torch.equal(finish()[0], frame * weight)
         made.append(finish()[0])
     assert len(made) == 4 + 2
@@ -376,7 +376,7 @@ def test_a_call_takes_the_first_result_of_the_one_before_where_it_lies(streams):
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     coarse, middle, fine = (torch.rand(size) for size in (2, 3, 4))
     streams.clear()
-    finish = pipeline.start([[coarse], [middle], [fine]])
+    finish = pipeline.queue([[coarse], [middle], [fine]])
     call = [("upload", "copy to cuda"), ("compute", "after upload"), ("compute", "holds"), ("compute", "compute")]
     assert streams[:-6] == [("compute", "after caller"), *call * 3]
     assert [who for who, _ in streams[-6:]] == ["download"] * 6
@@ -408,7 +408,7 @@ def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
 
     pipeline = CudaPipeline(compute, torch.device("cuda"))
     frames = [torch.rand(3) for _ in range(4)]
-    for finish, frame in zip([pipeline.start([[frame]]) for frame in frames], frames, strict=True):
+    for finish, frame in zip([pipeline.queue([[frame]]) for frame in frames], frames, strict=True):
         assert torch.equal(finish()[0], 2 * frame)
     assert [entry for entry in streams if entry[1] in ("capture into the pool", "replay")] == [
         ("capturing", "capture into the pool"), *[("compute", "replay")] * 3,
@@ -416,11 +416,11 @@ def test_sizes_that_come_again_are_replayed_in_the_pipeline(streams):
 
 
 def test_without_graphs_sizes_that_come_again_are_computed_anew(streams, tiny_edge):
-    """As the restorer is told; and its results are those of `restore`."""
+    """As the restorer is told; and its results are those of `restore_on_device`."""
     restorer = NetworkRestorer(tiny_edge, torch.device("cuda"), Precision(torch.float32, torch.float32), graphs=False)
     *inputs, _ = batch()
     for _ in range(4):
-        for result, wanted in zip(restorer._start([inputs])(), restore(tiny_edge, *inputs), strict=True):
+        for result, wanted in zip(restorer._queue([inputs])(), restore_on_device(tiny_edge, *inputs), strict=True):
             assert torch.equal(result, wanted)
     assert sum(what == "copy to cuda" for _, what in streams) == 4 * len(inputs)
     assert not any("capture" in what or what == "replay" for _, what in streams)
@@ -450,7 +450,7 @@ def test_what_a_failed_capture_leaves_open_is_ended(streams, ended_pools, caplog
     pipeline = CudaPipeline(waits, torch.device("cuda"))
     frames = [torch.rand(3) for _ in range(4)]
     for frame in frames:
-        assert torch.equal(pipeline.start([[frame]])()[0], 2 * frame)
+        assert torch.equal(pipeline.queue([[frame]])()[0], 2 * frame)
     assert [entry for entry in streams if entry[1].startswith(("capture", "compute"))] == [
         ("compute", "compute"),
         ("capturing", "capture into the pool"),

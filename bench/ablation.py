@@ -131,7 +131,7 @@ def train_variant(settings: Settings, folder: Path, variant: str, small: ModelCo
         device=settings.device,
         **{"relative": "simulated", **train_changes},
     )
-    return train(config, resume=True)
+    return train(config, resume=(folder / "run" / "checkpoint.pt").exists())
 
 
 def score_variant(settings: Settings, model: Path, variant: str) -> dict:

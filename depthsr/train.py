@@ -37,12 +37,11 @@ from depthsr.journal import Journal
 from depthsr.losses import balance, restoration_loss
 from depthsr.models.network import DepthSR, to_channels_last
 from depthsr.precision import choose_precision, resolve_device
+from depthsr.resume import resumed_config
 from depthsr.schedule import make_optimizer, rate_factor, train_only, with_steps
 from depthsr.torch_runtime import NetworkRestorer
 from depthsr.types import UserError
 from depthsr.wide_holes import coarse_to_fine
-
-log = logging.getLogger(__name__)
 
 #: The published recipe validates on this many last samples of the data set.
 PUBLISHED_VALIDATION = 100
@@ -58,9 +57,12 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     holds the whole model: parameters, gradients, AdamW's moments and the average are 20 bytes a parameter, 0.6 GB for
     all of `base`, so that sharding them (FSDP) would save little.
 
-    Raises UserError for bad settings or data, for a run folder that holds a run already (without `resume`), and
-    FloatingPointError when the loss or its gradient is no number, before any weight is changed by it and with the
-    step's batches saved beside the checkpoint.
+    resume  go on from config.out/checkpoint.pt; train_config.json then holds the settings in force from there on.
+
+    Raises UserError for bad settings or data, for a run folder that holds a run already (without `resume`) or none
+    (with it), for settings other than the resumed run's (depthsr.resume.MAY_CHANGE may be), and FloatingPointError when
+    the loss or its gradient is no number, before any weight is changed by it and with the step's batches saved beside
+    the checkpoint.
     """
     rank, world = _start_distributed()
     device = resolve_device(config.device)
@@ -68,6 +70,11 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     state_path = out / "checkpoint.pt"
     if state_path.exists() and not resume:
         raise UserError(f"{out} holds a training run already; add --resume to continue it, or name another folder.")
+    if resume and not state_path.exists():
+        raise UserError(f"{out} holds no checkpoint.pt to resume from; name a run's folder, or leave --resume out.")
+    state = checkpoint.load_training_state(state_path, device) if resume else None
+    if state is not None:
+        config = resumed_config(config, world, state)
     out.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(config.seed)
@@ -75,12 +82,6 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
     if config.extra_data:
         dataset = Mixture(dataset, [open_dataset(folder) for folder in config.extra_data])
     train_names, validation_names = split_names(dataset, config.validation)
-    state = checkpoint.load_training_state(state_path, device) if state_path.exists() else None
-    if state is not None:
-        if (only := state.get("only")) != config.only:
-            begun = f"with --only {only}" if only else "without --only"
-            raise UserError(f"{out} was begun {begun}; resume it so, or name another folder.")
-        config = dataclasses.replace(config, accumulate=resumed_accumulate(config, world, state))
     config = with_steps(config, len(train_names), world)
     model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
     if config.channels_last:
@@ -97,7 +98,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         first_step, trained_s = state["step"], state["trained_s"]
-    elif rank == 0:
+    if rank == 0:
         checkpoint.write_json(out / "train_config.json", dataclasses.asdict(config))
 
     step_model = cast(nn.Module, torch.compile(model)) if config.compile else model
@@ -131,7 +132,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
             "trained_s": trained_s + time.monotonic() - start_s,
             "world": world,
             "accumulate": config.accumulate,
-            "only": config.only,
+            "config": dataclasses.asdict(config),
         }
         checkpoint.save_training_state(state, state_path)
         checkpoint.save_model(averaged, out / "model")
@@ -231,27 +232,6 @@ def pixel_shares(batches: list[Batch], world: int) -> list[tuple[float, float]]:
     return [(valid, interior) for valid, interior in (world * pixels / total.clamp(min=1)).tolist()]
 
 
-def resumed_accumulate(config: TrainConfig, world: int, state: dict) -> int:
-    """Micro-batches for each process of a resumed run: as many that the step's samples stay the same, where it can be.
-
-    They cannot where the number of processes does not divide the step's micro-batches: then config.accumulate counts.
-    """
-    if world == state["world"]:
-        return config.accumulate
-    micro_batches = state["world"] * state["accumulate"]
-    if micro_batches % world == 0:
-        log.info(
-            "resumed on %d processes, begun on %d: --accumulate is %d now, and the samples of each step stay the same",
-            world, state["world"], micro_batches // world,
-        )  # fmt: skip
-        return micro_batches // world
-    log.warning(
-        "resumed on %d processes, begun on %d: a step takes %d samples from now on, not %d",
-        world, state["world"], config.batch * config.accumulate * world, config.batch * micro_batches,
-    )  # fmt: skip
-    return config.accumulate
-
-
 def split_names(dataset: FrameDataset, validation: str) -> tuple[list[str], list[str]]:
     """(training names, validation names) by scene, or the last 100 as published. Raises UserError for another rule."""
     if validation == "scene":
@@ -298,7 +278,7 @@ def _start_distributed() -> tuple[int, int]:
         return 0, 1
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     if dist.get_rank() > 0:
-        log.setLevel(logging.ERROR)  # what there is to say, the first process says
+        logging.getLogger("depthsr").setLevel(logging.ERROR)  # what there is to say, the first process says
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return dist.get_rank(), dist.get_world_size()

@@ -58,7 +58,7 @@ def test_the_error_head_alone_learns_the_mean_error(tiny_model, random_frames, t
     before, after = (checkpoint.load_model(path).state_dict() for path in (tiny_model, folder))
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed == {name for name in before if name.startswith("unet.error_head.")}
-    with pytest.raises(UserError, match=r"was begun with --only unet\.error_head; resume it so"):
+    with pytest.raises(UserError, match=r"was begun with only 'unet\.error_head' \(now None\)"):
         train(dataclasses.replace(config, only=None), resume=True)
 
 

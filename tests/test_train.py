@@ -244,6 +244,56 @@ def test_a_finished_run_is_not_overwritten(config):
         train(config)
 
 
+@pytest.fixture
+def begun(config):
+    """The configuration of a run that has come to its end, and can go on to a later one."""
+    train(config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rate": 0.5, "seed": 3}, r"learning_rate 0.001 \(now 0.5\), seed 0 \(now 3\)"),
+        ({"preset": "edge"}, r"preset '.*tiny' \(now 'edge'\)"),
+        ({"recipe": "ais"}, r"recipe 'mixed' \(now 'ais'\)"),
+        ({"accumulate": 2}, r"accumulate 1 \(now 2\)"),
+        ({"extra_data": ("more",)}, r"extra_data \(\) \(now \('more',\)\)"),
+        ({"only": "unet.error_head"}, r"only None \(now 'unet.error_head'\)"),
+    ],
+)
+def test_another_run_is_not_resumed(begun, change, said):
+    with pytest.raises(UserError, match=f"run was begun with {said}; resume it with that"):
+        train(dataclasses.replace(begun, **change), resume=True)
+
+
+def test_a_run_goes_on_to_a_later_end_and_its_settings_are_those_in_force(begun, tmp_path):
+    longer = dataclasses.replace(begun, steps=10, final_fraction=0.5, validate_steps=5, cache_frames=2)
+    train(longer, resume=True)
+    assert [line["step"] for line in journal(tmp_path / "run")] == [4, 8, 10]
+    written = json.loads((tmp_path / "run" / "train_config.json").read_text())
+    assert {name: tuple(value) if isinstance(value, list) else value for name, value in written.items()} == (
+        dataclasses.asdict(longer)
+    )
+
+
+def test_of_an_older_state_only_is_known(begun, tmp_path):
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["config"]
+    torch.save({**state, "only": None}, path)
+    with pytest.raises(UserError, match="begun with only None"):
+        train(dataclasses.replace(begun, only="unet.error_head"), resume=True)
+    train(dataclasses.replace(begun, steps=9, weight_decay=0.0), resume=True)
+    assert journal(tmp_path / "run")[-1]["step"] == 9
+
+
+def test_nothing_is_resumed_from_nothing(config, tmp_path):
+    with pytest.raises(UserError, match=r"run holds no checkpoint\.pt to resume from"):
+        train(config, resume=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_extra_folders_are_trained_on_and_not_validated_on(config, tmp_path):
     """The samples of a run name the frames they are cut from, the journal's scores those they are of."""
     extra = tmp_path / "extra"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import socket
@@ -20,7 +19,8 @@ from depthsr.config import TrainConfig
 from depthsr.data.degrade import Degraded
 from depthsr.data.pairs import Sample
 from depthsr.models.network import DepthSR
-from depthsr.train import add_gradients, averaging, data_parallel, resumed_accumulate, train
+from depthsr.resume import resumed_accumulate
+from depthsr.train import add_gradients, averaging, data_parallel, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,14 +54,14 @@ def test_two_processes_train_as_one_and_one_goes_on_for_two(short_training, tmp_
     two = dataclasses.replace(config, batch=1, out=str(tmp_path / "two"), checkpoint_minutes=0)
     script = tmp_path / "two.py"
     script.write_text(
-        "import json, shutil\nfrom depthsr import checkpoint\nfrom depthsr.config import TrainConfig\n"
+        "import shutil\nfrom depthsr import checkpoint\nfrom depthsr.config import TrainConfig\n"
         "from depthsr.train import train\nsave = checkpoint.save_training_state\n"
         "def save_twice(state, path):\n"
         "    save(state, path)\n"
         "    if state['step'] == 3:\n"
         "        shutil.copy(path, path.parent / 'step3.pt')\n"
         "checkpoint.save_training_state = save_twice\n"
-        f"train(TrainConfig(**json.loads({json.dumps(dataclasses.asdict(two))!r})))\n"
+        f"train({two!r})\n"
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

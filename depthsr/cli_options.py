@@ -20,6 +20,7 @@ TRAIN_HELP = {
     "relative": "Of base: network (Depth Anything, trained too) or simulated from the true depth.",
     "recipe": "Degradations: mixed (all) or ais.",
     "validation": "scene, or last100 (the published recipe).",
+    "validation_protocol": "As eval's --protocol. Default: ais for recipe ais, or gdsr-x8.",
     "only": "Train the parameters whose names begin so, e.g. unet.error_head.",
     "extra_data": "More to train on, not to validate on; repeat for several.",
     "steps": "Optimisation steps.",

@@ -188,6 +188,9 @@ RELATIVE_SOURCES = ("network", "simulated")
 #: Mixes of degradations to train on (depthsr.data.degrade.random_degradation).
 RECIPES = ("mixed", "ais")
 
+#: Recipe -> the protocol of depthsr.data.degrade that it is validated under, where none is named.
+VALIDATION_PROTOCOLS = {"mixed": "gdsr-x8", "ais": "ais"}
+
 TRAINING_PRECISIONS = ("fp32", "bf16")
 
 
@@ -202,6 +205,7 @@ class TrainConfig:
                       hub; "simulated" makes it from the exact depth (depthsr.data.relative) and trains the U-Net alone.
     recipe            degradation mix: "mixed" (all of them) or "ais" (the challenge law only).
     validation        "scene" (the layout's own scene split) or "last100" (the published recipe).
+    validation_protocol   the degradation that validation frames are restored from; None: as in VALIDATION_PROTOCOLS.
     only              train the parameters whose names begin so and leave the others as they are: "unet.error_head" fits
                       the expected error to the data and changes no depth. None: all.
     extra_data        more folders to train on; what is validated on comes from `data` alone.
@@ -229,6 +233,7 @@ class TrainConfig:
     relative: str = "network"
     recipe: str = "mixed"
     validation: str = "scene"
+    validation_protocol: str | None = None
     only: str | None = None
     extra_data: tuple[str, ...] = ()
     steps: int = 20000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -191,15 +191,10 @@ def _measure(
     relative: str,
     downsampling: str | None,
 ) -> _Measured:
-    """Restore and score frame by frame; frames with nothing to score or to start from are left out, and told."""
+    """Restore and score frame by frame."""
     measured = _Measured()
-    for name in tqdm(names, desc=f"eval {protocol}", unit="frame", delay=2):
-        frame = dataset.read(name)
-        truth_m = ground_truth(frame.depth_m, protocol)
-        degraded = degraded_input(frame, name, dataset, protocol, seed)
-        if not (np.isfinite(truth_m).any() and np.isfinite(degraded.depth_m).any()):
-            log.warning("%s is left out: it has no depth to score or none to start from.", name)
-            continue
+    progress = tqdm(names, desc=f"eval {protocol}", unit="frame", delay=2)
+    for name, frame, degraded, truth_m in frames_to_score(dataset, progress, protocol, seed):
         relative_HW = relative_input(frame, name, dataset, relative, seed)
         for method, predictor in predictors.items():
             if not measured.times_ms[method]:
@@ -270,11 +265,14 @@ def choose_frames(dataset: FrameDataset, split: str, limit: int | None) -> list[
         names = dataset.last(100)
     else:
         names = dataset.split(split)
-    if limit is None or limit >= len(names):
-        return names
-    if limit < 1:
+    if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} frames leaves nothing to score; give at least 1.")
-    return [names[i * len(names) // limit] for i in range(limit)]
+    return names if limit is None else spread(names, limit)
+
+
+def spread(names: list[str], count: int) -> list[str]:
+    """At most `count` of the names, evenly spaced from the first on."""
+    return names if count >= len(names) else [names[i * len(names) // count] for i in range(count)]
 
 
 def load_method(method: str, protocol: str, device: str, dtype: str) -> Predictor:
@@ -284,6 +282,22 @@ def load_method(method: str, protocol: str, device: str, dtype: str) -> Predicto
     if method in BASELINES:
         return Predictor(method, BaselineRestorer(partial(BASELINES[method], protocol=protocol)))
     return load(method, device=device, dtype=dtype)
+
+
+def frames_to_score(
+    dataset: FrameDataset, names: Iterable[str], protocol: str, seed: int
+) -> Iterator[tuple[str, Frame, Degraded, np.ndarray]]:
+    """(name, frame, its measurement, the truth in metres); frames with nothing to score or to start from are told, and
+    left out.
+    """
+    for name in names:
+        frame = dataset.read(name)
+        truth_m = ground_truth(frame.depth_m, protocol)
+        degraded = degraded_input(frame, name, dataset, protocol, seed) if np.isfinite(truth_m).any() else None
+        if degraded is not None and np.isfinite(degraded.depth_m).any():
+            yield name, frame, degraded, truth_m
+        else:
+            log.warning("%s is left out: it has no depth to score or none to start from.", name)
 
 
 def degraded_input(frame: Frame, name: str, dataset: FrameDataset, protocol: str, seed: int) -> Degraded:

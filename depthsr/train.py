@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,6 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -26,13 +24,12 @@ from tqdm import tqdm
 
 from depthsr import checkpoint
 from depthsr.batches import Batch, StepKeys, load_batches
-from depthsr.config import TrainConfig
-from depthsr.data.degrade import degrade, ground_truth
-from depthsr.data.layouts import FrameDataset, open_dataset
+from depthsr.config import VALIDATION_PROTOCOLS, TrainConfig
+from depthsr.data.layouts import open_dataset
 from depthsr.data.mixture import Mixture
 from depthsr.data.pairs import Sample, TrainingPairs
-from depthsr.data.relative import simulated_relative_depth
 from depthsr.frames import CheckedFrame
+from depthsr.infer import Predictor
 from depthsr.journal import Journal
 from depthsr.losses import balance, restoration_loss
 from depthsr.models.network import DepthSR, to_channels_last
@@ -41,13 +38,8 @@ from depthsr.resume import resumed_config
 from depthsr.schedule import make_optimizer, rate_factor, train_only, with_steps
 from depthsr.torch_runtime import NetworkRestorer
 from depthsr.types import UserError
+from depthsr.validation import Validation, split_names
 from depthsr.wide_holes import coarse_to_fine
-
-#: The published recipe validates on this many last samples of the data set.
-PUBLISHED_VALIDATION = 100
-
-#: While training, validation looks at this many frames, evenly spaced, under the challenge law.
-VALIDATION_FRAMES = 8
 
 
 def train(config: TrainConfig, *, resume: bool = False) -> Path:
@@ -113,12 +105,14 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         relative=config.relative == "simulated",
     )
     keys = StepKeys(config, first_step, config.steps, rank)
-    fill = None
-    if config.fill_wide_holes:
-        precision = choose_precision("fp32", device)
-        fill = partial(with_filling, NetworkRestorer(averaged, device, precision, graphs=False))
+    restorer = NetworkRestorer(averaged.eval(), device, choose_precision("fp32", device), graphs=False)
+    fill = partial(with_filling, restorer) if config.fill_wide_holes else None
     batches = load_batches(pairs, keys, config, device, fill)
-    journal = Journal(out, first_step) if rank == 0 else None
+    journal = validation = None
+    if rank == 0:
+        protocol = config.validation_protocol or VALIDATION_PROTOCOLS[config.recipe]
+        validation = Validation(dataset, validation_names, protocol, config.relative)
+        journal = Journal(out, first_step)
     bar = tqdm(total=config.steps, initial=first_step, desc="train", disable=rank != 0, unit="step")
     start_s = last_saved_s = time.monotonic()
 
@@ -158,11 +152,11 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         average.update_parameters(model)
         done = step + 1
         bar.update()
-        if journal is None:
+        if journal is None or validation is None:
             continue
         journal.add(done, figures, float(scheduler.get_last_lr()[0]))
         if done % config.validate_steps == 0 or done == config.steps:
-            journal.write(done, validate(averaged, dataset, validation_names, device, config.relative))
+            journal.write(done, validation(Predictor("the model", restorer)))
         if done == config.steps or time.monotonic() - last_saved_s > 60 * config.checkpoint_minutes:
             save(done)
             last_saved_s = time.monotonic()
@@ -230,46 +224,6 @@ def pixel_shares(batches: list[Batch], world: int) -> list[tuple[float, float]]:
     if world > 1:
         dist.all_reduce(total)
     return [(valid, interior) for valid, interior in (world * pixels / total.clamp(min=1)).tolist()]
-
-
-def split_names(dataset: FrameDataset, validation: str) -> tuple[list[str], list[str]]:
-    """(training names, validation names) by scene, or the last 100 as published. Raises UserError for another rule."""
-    if validation == "scene":
-        return dataset.split("train"), dataset.split("val")
-    if validation == "last100":
-        held_out = dataset.last(PUBLISHED_VALIDATION)
-        return [name for name in dataset.names if name not in set(held_out)], held_out
-    raise UserError(f"there is no validation rule {validation!r}; use scene or last100.")
-
-
-def validate(
-    model: DepthSR, dataset: FrameDataset, names: list[str], device: torch.device, relative: str
-) -> dict[str, float]:
-    """Mean RMSE and MAE in metres of a few validation frames under the challenge law; relative: RELATIVE_SOURCES."""
-    model.eval()
-    squared, absolute = [], []
-    chosen = names[:: max(1, len(names) // VALIDATION_FRAMES)][:VALIDATION_FRAMES]
-    for number, name in enumerate(chosen):
-        frame = dataset.read(name)
-        poor = degrade(frame.depth_m, "ais", seed=number)
-        rgb = torch.from_numpy(frame.rgb).permute(2, 0, 1)[None].to(device, torch.float32) / 255
-        depth_m = torch.from_numpy(poor.depth_m)[None, None].to(device)
-        relative_B1HW = None
-        if relative == "simulated":
-            simulated = simulated_relative_depth(frame.depth_m, np.random.default_rng(number), rgb_HW3=frame.rgb)
-            relative_B1HW = torch.from_numpy(simulated)[None, None].to(device)
-        restored_m, _ = model.infer(
-            rgb,
-            depth_m,
-            torch.isfinite(depth_m),
-            relative_B1HW=relative_B1HW,
-            quantisation_step_m=poor.quantisation_step_m,
-            max_depth_m=poor.max_depth_m,
-        )
-        difference = restored_m[0, 0].cpu().numpy() - ground_truth(frame.depth_m, "ais")
-        squared.append(math.sqrt(np.nanmean(difference**2)))
-        absolute.append(float(np.nanmean(np.abs(difference))))
-    return {"val_rmse_m": float(np.mean(squared)), "val_mae_m": float(np.mean(absolute))}
 
 
 def _start_distributed() -> tuple[int, int]:

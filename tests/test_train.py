@@ -19,9 +19,11 @@ from depthsr.data.degrade import Degraded
 from depthsr.data.layouts import open_dataset
 from depthsr.data.mixture import Mixture
 from depthsr.data.pairs import Sample, TrainingPairs
+from depthsr.evaluate import evaluate
 from depthsr.losses import restoration_loss
-from depthsr.train import train, validate
+from depthsr.train import train
 from depthsr.types import UserError
+from depthsr.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -226,6 +228,25 @@ def test_what_is_no_number_stops_with_the_batches_and_changes_no_weight(config, 
     assert not torch.equal(weights[2]["unet.residual_head.weight"], weights[1]["unet.residual_head.weight"])
 
 
+@pytest.mark.parametrize(
+    ("settings", "protocol"),
+    [({}, "gdsr-x8"), ({"recipe": "ais"}, "ais"), ({"validation_protocol": "tof"}, "tof")],
+)
+def test_validation_scores_what_eval_does(config, tmp_path, settings, protocol):
+    model = train(dataclasses.replace(config, steps=2, learning_rate=0.01, **settings))
+    row = evaluate(config.data, protocol, [str(model)], baselines=False, split="val", device="cpu")["rows"][0]
+    line = journal(tmp_path / "run")[-1]
+    assert (line["val_rmse_m"], line["val_mae_m"]) == pytest.approx((row["rmse"], row["mae"]), rel=1e-4)
+
+
+def test_frames_with_nothing_to_validate_on_are_told_before_training(config, tmp_path):
+    for name in open_dataset(config.data).split("val"):
+        np.save(Path(config.data) / "depth" / f"{name}.npy", np.full((64, 96), np.nan, np.float32))
+    with pytest.raises(UserError, match="data has no validation frame with depth to score"):
+        train(config)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_published_validation_is_the_last_hundred(config):
     with pytest.raises(UserError, match="6 frames, of which the last 100"):
         train(dataclasses.replace(config, validation="last100"))
@@ -300,11 +321,11 @@ def test_extra_folders_are_trained_on_and_not_validated_on(config, tmp_path):
     shutil.copytree(config.data, extra)
     with (
         patch.object(Mixture, "read", autospec=True, side_effect=Mixture.read) as read,
-        patch("depthsr.train.validate", side_effect=validate) as validation,
+        patch("depthsr.train.Validation", side_effect=Validation) as validation,
     ):
         train(dataclasses.replace(config, extra_data=(str(extra),), steps=20, validate_steps=20))
     own = open_dataset(config.data)
-    assert {name for call in validation.call_args_list for name in call.args[2]} == set(own.split("val"))
+    assert {name for call in validation.call_args_list for name in call.args[1]} == set(own.split("val"))
     assert {call.args[1] for call in read.call_args_list} == {*own.names, *(f"1:{name}" for name in own.names)}
 
 
@@ -312,6 +333,7 @@ def test_extra_folders_are_trained_on_and_not_validated_on(config, tmp_path):
     ("change", "sentence"),
     [
         ({"validation": "random"}, "scene or last100"),
+        ({"validation_protocol": "random"}, "no validation protocol 'random'; choose one of ais, gdsr-x4"),
         ({"device": "gpu7"}, "gpu7"),
         ({"preset": "edgy"}, "config.json does not exist"),
         ({"data": "/nowhere"}, "/nowhere is no folder"),

@@ -22,6 +22,7 @@ class Mixture(FrameDataset):
 
     def __init__(self, first: FrameDataset, extra: Sequence[FrameDataset]):
         self._first, self._extra = first, extra
+        self.lr_protocol = first.lr_protocol  # what is validated on; no measurement is trained on
         self._source = {name: (first, name) for name in first.names}
         for number, folder in enumerate(extra, start=1):
             names = folder.split("train") if folder.has_own_split else folder.names

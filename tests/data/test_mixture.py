@@ -56,6 +56,14 @@ def test_extra_folders_are_trained_on_and_never_validated_on(folders):
     assert mixture.names == [*first.names, "1:a1", "1:x2", "2:a1", "2:a3"]
 
 
+def test_measurements_are_of_the_first_folders_protocol(folders):
+    """As validation would take the challenge's levels for metres."""
+    first, *extra = folders
+    first.lr_protocol = "ais"
+    assert Mixture(first, extra).lr_protocol == "ais"
+    assert Mixture(extra[0], [first]).lr_protocol is None
+
+
 def test_of_an_extra_folder_with_a_split_the_training_part_is_taken(folders):
     first, second, third = folders
     assert Mixture(second, [first, third]).split("train")[-5:] == ["1:a1", "1:a2", "1:c1", "2:a1", "2:a3"]

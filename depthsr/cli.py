@@ -170,7 +170,7 @@ def train(context: click.Context, resume: bool, **options: typing.Any) -> None:
 @click.option("--baselines/--no-baselines", default=True, help="Put the classical baselines beside the models.")
 @click.option("--split", help="all, train, val or last100. Default: val if stated, or all.")
 @click.option("--limit", type=int, help="At most so many frames, spread evenly.")
-@click.option("--seed", default=0, help="Of the simulated degradation.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the simulated degradation.")
 @click.option(
     "--relative",
     type=click.Choice(RELATIVE_SOURCES),
@@ -262,7 +262,7 @@ def evaluate(
 @click.option("--depth", required=True, metavar=FRAMES, help="Good depth to spoil.")
 @click.option("--out", required=True, metavar="DIR", help="Folder for NAME.npy.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), required=True, help="The law of the degradation.")
-@click.option("--seed", default=0, help="The same seed gives the same noise.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="The same seed gives the same noise.")
 @click.option("--depth-scale", type=float, help=DEPTH_SCALE_HELP.format(""))
 @click.option("--rgb", metavar=FRAMES, help="Pictures of the depth, paired by name: what protocol matched looks at.")
 def degrade(depth: str, out: str, protocol: str, seed: int, depth_scale: float | None, rgb: str | None) -> None:

@@ -212,7 +212,7 @@ class TrainConfig:
     steps             optimisation steps.
     epochs            passes over the training frames, instead of steps.
     batch, accumulate each process takes `accumulate` micro-batches of `batch` samples a step, one after the other.
-    crop              crop side in pixels (multiple of 16).
+    crop              crop side in pixels; a smaller frame is taken whole.
     final_crop, final_fraction   the last fraction of the steps uses this crop side with the batch shrunk to match,
                       because AdaIN and channel attention take their statistics over the whole input.
     learning_rate, backbone_learning_rate, weight_decay, warmup_steps   AdamW; cosine to zero.
@@ -270,10 +270,17 @@ class TrainConfig:
         ):
             if value not in choices:
                 raise UserError(f"there is no {name} {value!r}; choose one of {', '.join(choices)}.")
-        for name in ("steps", "epochs", "batch", "accumulate", "crop", "final_crop"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is {value}; it must be more than 0.")
+        positive = ("steps", "epochs", "batch", "accumulate", "crop", "final_crop", "validate_steps")
+        for names, right, wanted in (
+            (positive, lambda value: value > 0, "more than 0"),
+            (("warmup_steps", "workers", "cache_frames", "seed"), lambda value: value >= 0, "0 or more"),
+            (("final_fraction",), lambda value: 0 <= value <= 1, "from 0 to 1"),
+            (("ema",), lambda value: 0 <= value < 1, "0 or more and less than 1"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not right(value):
+                    raise UserError(f"{name} is {value}; it must be {wanted}.")
 
 
 #: What `--preset paper` sets: the recipe that the winner of the 2024 AIS depth-compression challenge published, whose

@@ -301,3 +301,6 @@ def test_a_mistake_in_the_shell_is_one_line_and_status_2(tmp_path):
 def test_typing_it_wrong_is_status_2_too():
     for arguments in (["nonsense"], ["infer"], ["infer", "--rgb"], ["eval", "--data", "d", "--protocol", "nyu"]):
         assert CliRunner().invoke(cli.app, arguments).exit_code == 2
+    for arguments in (["eval", "--data", "d"], ["degrade", "--depth", "d", "--out", "o"]):
+        done = CliRunner().invoke(cli.app, [*arguments, "--protocol", "tof", "--seed", "-1"])
+        assert (done.exit_code, "-1 is not in the range x>=0" in done.output) == (2, True)

@@ -38,6 +38,14 @@ def test_without_a_training_preset_options_are_the_configuration():
         ({"accumulate": 0}, "accumulate is 0"),
         ({"epochs": -1.0}, "epochs is -1.0"),
         ({"batch": -4}, "batch is -4"),
+        ({"validate_steps": 0}, "validate_steps is 0; it must be more than 0"),
+        ({"workers": -1}, "workers is -1; it must be 0 or more"),
+        ({"cache_frames": -1}, "cache_frames is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"warmup_steps": -1}, "warmup_steps is -1"),
+        ({"final_fraction": 1.5}, "final_fraction is 1.5; it must be from 0 to 1"),
+        ({"ema": 1.0}, "ema is 1.0; it must be 0 or more and less than 1"),
+        ({"ema": float("nan")}, "ema is nan"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(options, sentence):

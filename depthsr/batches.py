@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -23,19 +24,21 @@ PREFETCHED = 4
 
 
 class Stacked(NamedTuple):
-    """Samples of one crop size, ordered by low resolution.
+    """Samples, grouped by low resolution and size. Those of frames smaller than the crop lie at the upper left.
 
-    rgb_B3HW               float32 [0, 1], channels_last.
-    depths_m_B1hw          the low-resolution depths, a tensor for each low resolution; metres, NaN = no value.
-    fillings_m_B1hw        what their holes are filled with, a tensor for each of them; metres, NaN = nothing.
+    rgb_B3HW               float32 [0, 1], channels_last; beyond a sample its border, repeated.
+    sizes                  (H, W) of each group's samples.
+    depths_m_B1hw          the low-resolution depths, a tensor for each group; metres, NaN = no value.
+    fillings_m_B1hw        what their holes are filled with, a tensor for each group; metres, NaN = nothing.
     quantisation_step_m_B  0 = none or unknown.
     max_depth_m_B          0 = unknown.
-    target_m_B1HW          metres, NaN = not trained on.
+    target_m_B1HW          metres, NaN = not trained on, or beyond a sample.
     relative_B1HW          simulated relative depth; None: the model takes none, or has a network that makes it.
     pixels_2               what `pixel_counts` says of the target; never moved, so that reading it waits for no device.
     """
 
     rgb_B3HW: Tensor
+    sizes: list[tuple[int, ...]]
     depths_m_B1hw: list[Tensor]
     fillings_m_B1hw: list[Tensor]
     quantisation_step_m_B: Tensor
@@ -50,6 +53,7 @@ class Stacked(NamedTuple):
 
         return Stacked(
             moved(self.rgb_B3HW),
+            self.sizes,
             [moved(depth_m) for depth_m in self.depths_m_B1hw],
             [moved(filling_m) for filling_m in self.fillings_m_B1hw],
             moved(self.quantisation_step_m_B),
@@ -72,14 +76,17 @@ class Batch(NamedTuple):
 
 
 def stack(samples: list[Sample]) -> Stacked:
-    samples = sorted(samples, key=_low_size)
-    target_m = torch.from_numpy(np.stack([sample.target_m_HW for sample in samples]))[:, None].float()
-    of_a_size = [list(group) for _, group in groupby(samples, _low_size)]
-    relatives = [sample.relative_HW for sample in samples if sample.relative_HW is not None]
+    samples = sorted(samples, key=_sizes)
+    size = tuple(np.max([sample.target_m_HW.shape for sample in samples], axis=0))
+    target_m = torch.from_numpy(np.stack([_grown(sample.target_m_HW, size, np.nan) for sample in samples]))[:, None]
+    target_m = target_m.float()
+    groups = [list(group) for _, group in groupby(samples, _sizes)]
+    relatives = [_grown(sample.relative_HW, size) for sample in samples if sample.relative_HW is not None]
     return Stacked(
-        torch.from_numpy(np.stack([sample.rgb_HW3 for sample in samples])).permute(0, 3, 1, 2),
-        [torch.from_numpy(np.stack([sample.degraded.depth_m for sample in group]))[:, None] for group in of_a_size],
-        [torch.from_numpy(np.stack([_filling_m(sample) for sample in group]))[:, None] for group in of_a_size],
+        torch.from_numpy(np.stack([_grown(sample.rgb_HW3, size) for sample in samples])).permute(0, 3, 1, 2),
+        [group[0].target_m_HW.shape for group in groups],
+        [torch.from_numpy(np.stack([sample.degraded.depth_m for sample in group]))[:, None] for group in groups],
+        [torch.from_numpy(np.stack([_filling_m(sample) for sample in group]))[:, None] for group in groups],
         torch.tensor([sample.degraded.quantisation_step_m for sample in samples], dtype=torch.float32),
         torch.tensor([sample.degraded.max_depth_m or 0.0 for sample in samples], dtype=torch.float32),
         target_m,
@@ -89,28 +96,28 @@ def stack(samples: list[Sample]) -> Stacked:
 
 
 def add_prior(stacked: Stacked) -> Batch:
-    """Normalised and upsampled on the device of the tensors, the samples of one low resolution in one go."""
+    """Normalised and upsampled on the device of the tensors, the samples of one group in one go."""
     priors: list[Prior] = []
-    for depth_m_B1hw, filling_m_B1hw in zip(stacked.depths_m_B1hw, stacked.fillings_m_B1hw, strict=True):
+    groups = zip(stacked.sizes, stacked.depths_m_B1hw, stacked.fillings_m_B1hw, strict=True)
+    for (height, width), depth_m_B1hw, filling_m_B1hw in groups:
         first = sum(len(prior.scale_m_B) for prior in priors)
         rows = slice(first, first + len(depth_m_B1hw))
-        priors.append(
-            make_prior(
-                depth_m_B1hw,
-                torch.isfinite(depth_m_B1hw),
-                stacked.rgb_B3HW[rows],
-                stacked.quantisation_step_m_B[rows],
-                stacked.max_depth_m_B[rows],
-                filling_m_B1hw,
-            )
+        prior = make_prior(
+            depth_m_B1hw,
+            torch.isfinite(depth_m_B1hw),
+            stacked.rgb_B3HW[rows, :, :height, :width],
+            stacked.quantisation_step_m_B[rows],
+            stacked.max_depth_m_B[rows],
+            filling_m_B1hw,
         )
+        priors.append(_grown_prior(prior, stacked.rgb_B3HW.shape[2:]))
     prior = Prior(*(torch.cat(planes) for planes in zip(*priors, strict=True)))
     target = stacked.target_m_B1HW / prior.scale_m_B[:, None, None, None]
     return Batch(stacked.rgb_B3HW, prior, target, torch.isfinite(target), stacked.relative_B1HW, stacked.pixels_2)
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Samples of one crop size, whatever their low resolutions, to a batch."""
+    """Samples, whatever their sizes and low resolutions, to a batch of the largest size."""
     return add_prior(stack(samples))
 
 
@@ -186,5 +193,24 @@ def _filling_m(sample: Sample) -> np.ndarray:
     return np.full_like(sample.degraded.depth_m, np.nan) if sample.filling_m_hw is None else sample.filling_m_hw
 
 
-def _low_size(sample: Sample) -> tuple[int, ...]:
-    return sample.degraded.depth_m.shape
+def _sizes(sample: Sample) -> tuple[tuple[int, ...], ...]:
+    return sample.degraded.depth_m.shape, sample.target_m_HW.shape
+
+
+def _grown(plane_HW: np.ndarray, size: tuple[int, ...], value: float | None = None) -> np.ndarray:
+    """Below and to the right with `value`; None: with its border, as the network pads what it is given."""
+    below, right = (int(wanted - side) for wanted, side in zip(size, plane_HW.shape, strict=False))
+    if below == right == 0:
+        return plane_HW
+    widths = ((0, below), (0, right), (0, 0))[: plane_HW.ndim]
+    return np.pad(plane_HW, widths, "edge") if value is None else np.pad(plane_HW, widths, constant_values=value)
+
+
+def _grown_prior(prior: Prior, size: tuple[int, ...]) -> Prior:
+    below, right = (wanted - side for wanted, side in zip(size, prior.valid_B1HW.shape[2:], strict=True))
+    if below == right == 0:
+        return prior
+    planes = {name: plane for name, plane in prior._asdict().items() if plane.ndim == 4}
+    return prior._replace(
+        **{name: F.pad(plane, (0, right, 0, below), mode="replicate") for name, plane in planes.items()}
+    )

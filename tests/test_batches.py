@@ -16,14 +16,20 @@ from depthsr.data.pairs import Sample
 from depthsr.models.prior import make_prior
 
 
-def sample(low: tuple[int, int], seed: int = 0, step_m: float = 0.0, max_depth_m: float | None = None) -> Sample:
-    """A random sample of 32×32 with a hole in the target, one in the measurement, and relative depth."""
+def sample(
+    low: tuple[int, int],
+    seed: int = 0,
+    step_m: float = 0.0,
+    max_depth_m: float | None = None,
+    size: tuple[int, int] = (32, 32),
+) -> Sample:
+    """A random sample with a hole in the target, one in the measurement, and relative depth."""
     rng = np.random.default_rng([seed, *low])
-    target_m = rng.uniform(1, 9, (32, 32)).astype(np.float32)
+    target_m = rng.uniform(1, 9, size).astype(np.float32)
     target_m[0, 0] = np.nan
     low_m = rng.uniform(1, 9, low).astype(np.float32)
     low_m[-1, -1] = np.nan
-    rgb, relative = rng.random((32, 32, 3), np.float32), rng.random((32, 32), np.float32)
+    rgb, relative = rng.random((*size, 3), np.float32), rng.random(size, np.float32)
     return Sample(rgb, Degraded(low_m, low_m, step_m, max_depth_m, "classical"), target_m, relative)
 
 
@@ -69,6 +75,34 @@ def test_the_prior_of_a_sample_does_not_depend_on_its_company():
         target = torch.from_numpy(one.target_m_HW) / alone.scale_m_B
         torch.testing.assert_close(batch.target_B1HW[row, 0], target, equal_nan=True)
     assert unseen == []
+
+
+def test_samples_of_small_frames_lie_beside_larger_ones():
+    """Each keeps what it has alone; beyond it nothing is trained on, and the network sees its border."""
+    samples = [sample((8, 8)), sample((8, 8), 1, size=(20, 32)), sample((4, 4), 2, size=(32, 17))]
+    batch = collate(samples)
+    assert batch.pixels_2[0] == batch.valid_B1HW.sum() == 32 * 32 + 20 * 32 + 32 * 17 - 3
+    for one in samples:
+        (row,) = (n for n, rgb in enumerate(batch.rgb_B3HW) if rgb[0, 0, 0].item() == one.rgb_HW3[0, 0, 0])
+        alone = collate([one])
+        height, width = one.target_m_HW.shape
+        assert not batch.valid_B1HW[row, :, height:].any()
+        assert not batch.valid_B1HW[row, :, :, width:].any()
+        for grown, own in (
+            (batch.rgb_B3HW, alone.rgb_B3HW),
+            (batch.relative_B1HW, alone.relative_B1HW),
+            *zip(batch.prior, alone.prior, strict=True),
+        ):
+            if grown.ndim == 4:
+                inside = grown[row, :, :height, :width]
+                torch.testing.assert_close(inside, own[0], rtol=1e-5, atol=1e-6)
+                assert (grown[row, :, height:] == grown[row, :, height - 1 : height]).all()
+                assert (grown[row, :, :, width:] == grown[row, :, :, width - 1 : width]).all()
+            else:
+                torch.testing.assert_close(grown[row], own[0])
+        torch.testing.assert_close(
+            batch.target_B1HW[row, :, :height, :width], alone.target_B1HW[0], rtol=1e-5, atol=1e-6, equal_nan=True
+        )
 
 
 def test_without_relative_depth_there_is_none():

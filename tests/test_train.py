@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from depthsr import checkpoint, cli
+from depthsr.batches import collate
 from depthsr.data.degrade import Degraded
 from depthsr.data.layouts import open_dataset
 from depthsr.data.mixture import Mixture
@@ -245,6 +246,27 @@ def test_frames_with_nothing_to_validate_on_are_told_before_training(config, tmp
     with pytest.raises(UserError, match="data has no validation frame with depth to score"):
         train(config)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_frames_smaller_than_the_crop_are_trained_on_beside_larger_ones(config, monkeypatch):
+    """In the first and in the last steps; every sample gives a loss."""
+    folder = Path(config.data)
+    for number, name in enumerate(open_dataset(folder).names):
+        if number % 2:
+            np.save(folder / "depth" / f"{name}.npy", np.load(folder / "depth" / f"{name}.npy")[-24:, :40])
+            rgb = cv2.imread(str(folder / "rgb" / f"{name}.png"))
+            cv2.imwrite(str(folder / "rgb" / f"{name}.png"), rgb[-24:, :40])
+    sizes, seen = [], losses_of(monkeypatch)
+
+    def recording(samples):
+        sizes.append({sample.target_m_HW.shape for sample in samples})
+        return collate(samples)
+
+    monkeypatch.setattr("depthsr.batches.collate", recording)
+    train(dataclasses.replace(config, batch=8, final_fraction=0.5))
+    assert {(24, 32), (32, 32)} in sizes
+    assert {(24, 40), (64, 64)} in sizes
+    assert min(seen) > 0
 
 
 def test_published_validation_is_the_last_hundred(config):

@@ -18,6 +18,7 @@ from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.losses import pixel_counts
 from depthsr.models.prior import Prior, make_prior
 from depthsr.schedule import crop_schedule
+from depthsr.types import UserError
 
 #: Micro-batches that each loader process prepares ahead.
 PREFETCHED = 4
@@ -168,11 +169,19 @@ def load_batches(
         pin_memory=on_device,
     )
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    for loaded in _started(loader):
+    for loaded in _loaded(loader):
         if fill is not None:
             loaded = stack([fill(sample) for sample in loaded])
         batch = add_prior(loaded.to(device)) if isinstance(loaded, Stacked) else loaded
         yield batch._replace(rgb_B3HW=batch.rgb_B3HW.contiguous(memory_format=layout))
+
+
+def _loaded(loader: DataLoader) -> Iterator[Any]:
+    """What it loads. A user's mistake that a loader process met is told as this one would tell it."""
+    try:
+        yield from _started(loader)
+    except UserError as error:  # torch puts the process's traceback before the sentence
+        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from error
 
 
 def _started(loader: DataLoader) -> Iterator[Any]:

@@ -42,7 +42,7 @@ class Journal:
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **figures}) + "\n")
+            file.write(json.dumps({"step": step, **figures}, allow_nan=False) + "\n")
         for name, value in figures.items():
             self._board.add_scalar(name, value, step)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from depthsr.journal import Journal
@@ -38,3 +39,13 @@ def test_a_resumed_run_drops_the_lines_beyond_its_checkpoint(tmp_path):
     journal.write(25, {"rmse": 1.0})
     journal.close()
     assert [(line["step"], line["rmse"]) for line in lines(tmp_path)] == [(10, 10.0), (20, 20.0), (25, 1.0)]
+
+
+def test_what_is_no_number_is_no_line(tmp_path):
+    """JSON has none, and what reads the file would stumble over it."""
+    journal = Journal(tmp_path, 0)
+    journal.write(1, {"rmse": 1.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        journal.write(2, {"rmse": float("nan")})
+    journal.close()
+    assert lines(tmp_path) == [{"step": 1, "rmse": 1.5}]

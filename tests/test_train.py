@@ -248,6 +248,17 @@ def test_frames_with_nothing_to_validate_on_are_told_before_training(config, tmp
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("recipe", ["mixed", "ais"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_folder_of_holes_is_not_trained_on(config, recipe, workers, monkeypatch):
+    """The challenge's law makes measurements of holes too, but there is nothing that they should become."""
+    monkeypatch.setattr("depthsr.data.pairs.MOST_DRAWS", 20)
+    for name in open_dataset(config.data).split("train"):
+        np.save(Path(config.data) / "depth" / f"{name}.npy", np.full((64, 96), np.nan, np.float32))
+    with pytest.raises(UserError, match=r"^\S*data has no depth to train on in 20 crops[^\n]*depth folder\.$"):
+        train(dataclasses.replace(config, recipe=recipe, workers=workers))
+
+
 def test_frames_smaller_than_the_crop_are_trained_on_beside_larger_ones(config, monkeypatch):
     """In the first and in the last steps; every sample gives a loss."""
     folder = Path(config.data)

@@ -11,7 +11,10 @@ from depthsr.data.augment import farthest, random_camera, random_colour, random_
 from depthsr.data.dataset import FrameDataset
 from depthsr.data.degrade import Degraded, random_degradation
 from depthsr.data.relative import simulated_relative_depth
-from depthsr.types import SKY_FLOAT16
+from depthsr.types import SKY_FLOAT16, UserError
+
+#: So many crops in a row without a depth are no coincidence.
+MOST_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,24 @@ class TrainingPairs:
         self._cache: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
     def __getitem__(self, key: tuple[int, int, int]) -> Sample:
-        """key = (step, number of the sample in the step, crop side)."""
+        """key = (step, number of the sample in the step, crop side). Raises UserError where no frame has any depth."""
         step, number, side = key
         rng = np.random.default_rng([self._seed, step, number])
-        while True:
+        for _ in range(MOST_DRAWS):
             rgb, depth_m = random_flip(*self._read(self._names[rng.integers(len(self._names))]), rng)
             frame_side_px, farthest_m = min(depth_m.shape), farthest(depth_m)
             rows, columns = random_window(depth_m, side, rng)
             degraded, target_m = random_degradation(rgb[rows], depth_m[rows], self._recipe, rng, farthest_m, columns)
             rgb, depth_m = rgb[rows, columns], depth_m[rows, columns]
-            if np.isfinite(degraded.depth_m).any():  # a crop of nothing but sky has no measurement to learn from
+            # a crop of nothing but sky has no measurement to learn from, one of nothing but holes nothing to learn
+            if np.isfinite(degraded.depth_m).any() and np.isfinite(target_m).any():
                 rgb = random_camera(random_colour(rgb, rng), rng)
                 relative = self._relative_depth(rgb, depth_m, target_m, frame_side_px, rng) if self._relative else None
                 return Sample(rgb, degraded, target_m, relative)
+        raise UserError(
+            f"{self._dataset.folder} has no depth to train on in {MOST_DRAWS} crops of its frames; check the files in "
+            "its depth folder."
+        )
 
     def _relative_depth(
         self, rgb: np.ndarray, depth_m: np.ndarray, target_m: np.ndarray, side_px: int, rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""A plain folder of pairs: `rgb/NAME.png|jpg|jpeg|webp`, `depth/NAME.npy|png|exr`, optionally `lr/NAME.npy|png`.
+"""A plain folder of pairs: `rgb/NAME`, `depth/NAME`, optionally `lr/NAME`, in any format that depthsr.io reads.
 
 depth   ground truth at the RGB's size: floating point is metres (inf or 65504 = sky), integers are millimetres
         (16-bit PNG); 0, negative and NaN = no value.
@@ -14,23 +14,20 @@ import json
 from pathlib import Path
 
 from depthsr.data.dataset import Frame, FrameDataset, check_sizes, mark_missing
-from depthsr.io.depth import read_depth, read_values
-from depthsr.io.rgb import read_rgb
+from depthsr.io.depth import DEPTH_SUFFIXES, read_depth, read_values
+from depthsr.io.rgb import RGB_SUFFIXES, read_rgb
 from depthsr.types import UserError
 
-RGB_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-DEPTH_SUFFIXES = (".npy", ".png", ".exr")
-LR_SUFFIXES = (".npy", ".png")
 SCENES = "scenes.json"
 
 
 class PairsFolder(FrameDataset):
-    """See the module. Raises UserError when an RGB has no depth, a name has two files, or scenes.json is wrong."""
+    """See the module. Raises UserError for a file without its partner, two files of a name, and a wrong scenes.json."""
 
     def __init__(self, folder: Path):
         self._rgb = _files_by_name(folder / "rgb", RGB_SUFFIXES)
         self._depth = _files_by_name(folder / "depth", DEPTH_SUFFIXES)
-        self._lr = _files_by_name(folder / "lr", LR_SUFFIXES) if (folder / "lr").is_dir() else {}
+        self._lr = _files_by_name(folder / "lr", DEPTH_SUFFIXES) if (folder / "lr").is_dir() else {}
         super().__init__(folder, sorted(self._rgb))
         for name, path in self._rgb.items():
             if name not in self._depth:
@@ -42,6 +39,10 @@ class PairsFolder(FrameDataset):
                 raise UserError(
                     f"{path} has no low-resolution depth in {folder / 'lr'}; add it for all frames or none."
                 )
+        for files in (self._depth, self._lr):
+            for name, path in files.items():
+                if name not in self._rgb:
+                    raise UserError(f"{path} has no RGB; add {folder / 'rgb' / name}.png or .jpg, or take it away.")
         self._scenes = self._read_scenes(folder / SCENES)
 
     def _read_scenes(self, path: Path) -> dict[str, str]:
@@ -81,7 +82,7 @@ def scene_of_name(name: str) -> str:
 def _files_by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in suffixes:
+        if path.suffix.lower() not in suffixes or path.name[0] == ".":
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in files:

@@ -191,6 +191,36 @@ def test_pairs_mistakes_name_the_file(tmp_path: Path, rng: np.random.Generator) 
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".BMP", ".jpeg"])
+def test_pairs_of_every_format_that_is_read(tmp_path: Path, rng: np.random.Generator, suffix: str) -> None:
+    """As `depthsr infer` reads them; what the system hides is no frame."""
+    pairs_of_names(tmp_path, ["a_1"], rng)
+    rgb, depth_m = random_frame(rng)
+    write_rgb(tmp_path / f"rgb/b_1{suffix}", rgb)
+    for part in ("depth", "lr"):
+        (tmp_path / part).mkdir(exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / part / "b_1.tiff"), depth_m)
+    write_npy(tmp_path / "lr/a_1.npy", depth_m)
+    (tmp_path / "rgb/.b_2.png").touch()
+    (tmp_path / "depth/._b_1.tiff").touch()
+    dataset = open_dataset(tmp_path)
+    assert dataset.names == ["a_1", "b_1"]
+    frame = dataset.read("b_1")
+    np.testing.assert_array_equal(frame.depth_m, depth_m)
+    np.testing.assert_array_equal(frame.lr, depth_m)
+    if suffix != ".jpeg":
+        np.testing.assert_array_equal(frame.rgb, rgb)
+
+
+@pytest.mark.parametrize("part", ["depth", "lr"])
+def test_depth_without_its_picture_is_not_passed_over(tmp_path: Path, rng: np.random.Generator, part: str) -> None:
+    pairs_of_names(tmp_path, ["a_1", "b_1"], rng)
+    for name in ("a_1", "b_1", "c_1"):
+        write_npy(tmp_path / part / f"{name}.npy", rng.uniform(1, 2, (2, 3)))
+    with pytest.raises(UserError, match=rf"{part}/c_1\.npy has no RGB; add .*rgb/c_1\.png or \.jpg"):
+        open_dataset(tmp_path)
+
+
 def test_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "rgb").mkdir()
     (tmp_path / "depth").mkdir()

@@ -91,7 +91,7 @@ class ModelConfig:
     decoder_blocks    NAFNet blocks of the three decoder stages, coarse to fine.
     depth_anything    the relative-depth network; None: the relative path sees RGB only.
 
-    What follows is for ablations; the defaults are the method. Raises UserError for another word.
+    What follows is for ablations; the defaults are the method. Raises UserError for another word, or number of stages.
 
     fusion            "adain", or "concatenation" of the two paths' features.
     rgb_paths         which path sees the RGB: "both", "relative", "depth", or "none": then nothing that the RGB guides
@@ -114,6 +114,10 @@ class ModelConfig:
         for field, choices in MODEL_CHOICES.items():
             if (value := getattr(self, field)) not in choices:
                 raise UserError(f"the model's {field} is {value!r}; choose one of {', '.join(choices)}.")
+        for field, stages in (("widths", 4), ("relative_blocks", 4), ("depth_blocks", 4), ("decoder_blocks", 3)):
+            value = getattr(self, field)
+            if len(value) != stages or not all(isinstance(number, int) for number in value):
+                raise UserError(f"the model's {field} is {value!r}; it must be {stages} whole numbers.")
 
     @property
     def takes_relative(self) -> bool:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from torch import Tensor
 
 from depthsr import checkpoint
 
+log = logging.getLogger(__name__)
+
 
 class Journal:
     """Training figures are means over the steps since the last line; `write` takes figures of one moment.
 
     out         the run's folder.
-    first_step  where the run goes on: lines beyond it belong to steps that are run again now, and are removed.
+    first_step  where the run goes on: lines beyond it belong to steps that are run again now, and are removed. So is,
+                with a word, a last line that a killed run did not finish.
     """
 
     EVERY_STEPS = 50
@@ -27,8 +31,12 @@ class Journal:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
         if self._path.exists():
-            lines = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= first_step]
-            checkpoint.write_text(self._path, "".join(line + "\n" for line in lines))
+            lines = self._path.read_text().splitlines()
+            if lines and not _is_json(lines[-1]):
+                log.warning("the last line of %s is half written; it is dropped.", self._path)
+                lines.pop()
+            kept = [line for line in lines if json.loads(line)["step"] <= first_step]
+            checkpoint.write_text(self._path, "".join(line + "\n" for line in kept))
 
     def add(self, step: int, figures: dict[str, Tensor], learning_rate: float) -> None:
         """One step's figures. Summed where they are: reading one would make the loop wait for its device."""
@@ -48,3 +56,11 @@ class Journal:
 
     def close(self) -> None:
         self._board.close()
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True

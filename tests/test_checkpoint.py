@@ -78,6 +78,9 @@ def test_broken_models_are_told_apart(saved, tmp_path):
     config.write_text(json.dumps({**described, "wings": 2}))
     with pytest.raises(UserError, match=r"config.json is no model configuration.*wings"):
         checkpoint.load_model(saved)
+    config.write_text(json.dumps({**described, "widths": [8] * 5}))
+    with pytest.raises(UserError, match=r"config.json is no model configuration.*widths is \(8, 8, 8, 8, 8\)"):
+        checkpoint.load_model(saved)
     config.write_text("{")
     with pytest.raises(UserError, match=r"config.json is no model configuration"):
         checkpoint.load_model(saved)

@@ -41,6 +41,18 @@ def test_a_resumed_run_drops_the_lines_beyond_its_checkpoint(tmp_path):
     assert [(line["step"], line["rmse"]) for line in lines(tmp_path)] == [(10, 10.0), (20, 20.0), (25, 1.0)]
 
 
+@pytest.mark.parametrize("half", ['{"step": 15, "rm', "\0\0\0"])
+def test_a_half_written_last_line_is_dropped_and_told(tmp_path, caplog, half):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10, "rmse": 1.0}\n' + half)
+    journal = Journal(tmp_path, 20)
+    journal.write(20, {"rmse": 2.0})
+    journal.close()
+    assert [(line["step"], line["rmse"]) for line in lines(tmp_path)] == [(10, 1.0), (20, 2.0)]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the last line of {tmp_path / 'metrics.jsonl'} is half written; it is dropped."
+    ]
+
+
 def test_what_is_no_number_is_no_line(tmp_path):
     """JSON has none, and what reads the file would stumble over it."""
     journal = Journal(tmp_path, 0)

@@ -49,8 +49,8 @@ class PairsFolder(FrameDataset):
         if not path.exists():
             return {name: scene_of_name(name) for name in self.names}
         try:
-            scenes = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            scenes = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise UserError(f'{path} is not readable JSON ({error}); write {{"NAME": "SCENE", ...}}.') from error
         if not isinstance(scenes, dict) or not all(isinstance(scene, str) for scene in scenes.values()):
             raise UserError(f'{path} must hold one object {{"NAME": "SCENE", ...}}.')

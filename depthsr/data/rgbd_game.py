@@ -27,13 +27,13 @@ class RgbdGame(FrameDataset):
     def __init__(self, folder: Path):
         index = folder / INDEX
         try:
-            description = json.loads(index.read_text())
+            description = json.loads(index.read_text(encoding="utf-8"))
             encoding = description["depth"]
             if (encoding["encoding"], encoding["zero"]) != ("log16", "sky"):
                 raise UserError(f"{index} states the depth encoding {encoding}; only log16 with zero = sky is known.")
             z0_m, steps_per_e = float(encoding["z0_m"]), float(encoding["steps_per_e"])
             self._split = {part: list(description["split"][part]) for part in ("train", "val")}
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise UserError(
                 f"{index} does not describe rgbd-game ({error!r}); copy it again from its source."
             ) from error

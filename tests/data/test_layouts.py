@@ -156,9 +156,10 @@ def test_scenes_json(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "scenes.json").write_text(json.dumps({"0001": "one"}))
     with pytest.raises(UserError, match="0002"):
         open_dataset(tmp_path)
-    (tmp_path / "scenes.json").write_text("{")
-    with pytest.raises(UserError, match=r"scenes\.json"):
-        open_dataset(tmp_path)
+    for damaged in (b"{", b'{"0001": "k\xfcche"}'):
+        (tmp_path / "scenes.json").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"scenes\.json is not readable JSON"):
+            open_dataset(tmp_path)
 
 
 def test_pairs_mistakes_name_the_file(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -350,9 +351,10 @@ def test_rgbd_game_mistakes(tmp_path: Path, rng: np.random.Generator) -> None:
         dataset.read("a_0")
     with pytest.raises(UserError, match=r"b_0"):
         dataset.read("b_0")
-    (tmp_path / "dataset.json").write_text("{}")
-    with pytest.raises(UserError, match=r"dataset\.json"):
-        open_dataset(tmp_path)
+    for damaged in (b"{}", b"{", b'{"name": "\xfc"}', b"[]"):
+        (tmp_path / "dataset.json").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"dataset\.json does not describe rgbd-game"):
+            open_dataset(tmp_path)
 
 
 @pytest.mark.skipif(not RGBD_GAME.is_dir(), reason="rgbd-game is not here")

@@ -192,6 +192,8 @@ def choose(op: str, *tensors: Tensor) -> Callable[..., Any]:
     compiling = torch.compiler.is_compiling()
     if compiling and op not in BETTER_THAN_COMPILED:
         return in_plain_torch
+    if op in registration.WITHOUT_GRADIENT and registration.wants_gradient(*tensors):
+        return in_plain_torch  # which alone has one, so that there is nothing to tell
     reasons = []
     for implementation in IMPLEMENTATIONS:
         if not implementation.by_default or implementation.device != tensors[0].device.type:

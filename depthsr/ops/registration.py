@@ -328,9 +328,13 @@ def no_gradient(op, ctx, *grads):
     )
 
 
+def wants_gradient(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def why_no_gradient(implementation: str, op: str, *tensors: Tensor) -> str | None:
     """Why the kernel of `op` called `implementation` may not be used on these tensors."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    if wants_gradient(*tensors):
         return f"the {implementation} {op} has no gradient, and one of its inputs requires it"
     return None
 

@@ -35,6 +35,28 @@ def test_auto_falls_back_and_says_so_once(broken_native, random_image, caplog):
     ]
 
 
+def test_a_gradient_that_the_reference_alone_has_is_no_fall_back_to_tell(native, monkeypatch, random_image, caplog):
+    """Without a gradient the kernel runs; what keeps it from running is then told once, as of any op."""
+    monkeypatch.setattr(choice, "_told", set())
+    heads = [random_image((1, channels, 2, 2)) for channels in (8, 4, 4)]
+    candidates, ambiguity = random_image((1, 2, 4, 4)), random_image((1, 1, 4, 4))
+    wanted = heads[0].clone().requires_grad_()
+    with ops.backend("auto"), caplog.at_level(logging.WARNING, "depthsr.ops"):
+        depth, _ = ops.mix_candidates(wanted, *heads[1:], candidates, ambiguity)
+        (gradient,) = torch.autograd.grad(depth.square().sum(), wanted)
+        assert choice.choose("mix_candidates", *heads) is torch.ops.depthsr.mix_candidates.default
+        assert caplog.records == []
+        for _ in range(2):
+            ops.mix_candidates(*(tensor.double() for tensor in (*heads, candidates, ambiguity)))
+    assert [record.message for record in caplog.records] == [
+        "using the slower reference implementation: the native kernels have no torch.float64 version of mix_candidates."
+    ]
+    expected, _ = reference.mix_candidates(wanted, *heads[1:], candidates, ambiguity)
+    assert torch.equal(gradient, torch.autograd.grad(expected.square().sum(), wanted)[0])
+    with ops.backend("native"), pytest.raises(RuntimeError, match="the native mix_candidates has no gradient"):
+        ops.mix_candidates(wanted, *heads[1:], candidates, ambiguity)
+
+
 def test_a_forced_implementation_raises_the_same_sentence(broken_native, random_image):
     with ops.backend("native"), pytest.raises(RuntimeError, match=r"native, but .*there is no C\+\+ compiler"):
         ops.simple_gate(random_image((1, 4, 3, 3)))

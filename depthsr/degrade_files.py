@@ -49,5 +49,9 @@ def degrade_files(
         rgb_HW3 = None if rgb_path is None else read_rgb(rgb_path)
         if rgb_HW3 is not None and rgb_HW3.shape[:2] != depth_m.shape:
             raise UserError(f"{rgb_path} and {path} differ in size; give the picture that the depth was made for.")
-        write_depth(output, degrade(depth_m, protocol, seed=seed + i, rgb_HW3=rgb_HW3).raw)
+        try:
+            degraded = degrade(depth_m, protocol, seed=seed + i, rgb_HW3=rgb_HW3)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        write_depth(output, degraded.raw)
     return outputs

@@ -30,7 +30,7 @@ from depthsr.data.degrade import (
 )
 from depthsr.data.layouts import Frame, FrameDataset, open_dataset
 from depthsr.data.relative import simulated_relative_depth
-from depthsr.io.depth import MILLIMETRE_M, NO_VALUE_UINT16
+from depthsr.io.depth import metres
 from depthsr.models.baselines import BASELINES
 from depthsr.precision import resolve_device
 from depthsr.published import check_benchmark, published_rows
@@ -307,11 +307,14 @@ def degraded_input(frame: Frame, name: str, dataset: FrameDataset, protocol: str
     """
     own_hw = _own_input(frame, dataset, protocol)
     if own_hw is None:
-        return degrade(frame.depth_m, protocol, seed=seed + dataset.names.index(name), rgb_HW3=frame.rgb)
+        try:
+            return degrade(frame.depth_m, protocol, seed=seed + dataset.names.index(name), rgb_HW3=frame.rgb)
+        except UserError as error:
+            raise UserError(f"{name} of {dataset.folder}: {error}") from error
     if protocol == "ais":
         levels = own_hw.astype(np.float32)
         return Degraded(levels, dequantise_ais(levels), AIS_STEP_M, AIS_CLIP_M, protocol)
-    low_m = _metres(own_hw, name)
+    low_m = _measured_m(own_hw, name)
     return Degraded(low_m, low_m, TOF_STEP_M if protocol == "tof" else 0.0, None, protocol)
 
 
@@ -320,16 +323,9 @@ def _own_input(frame: Frame, dataset: FrameDataset, protocol: str) -> np.ndarray
     return frame.lr if fits else None
 
 
-def _metres(lr_hw: np.ndarray, name: str) -> np.ndarray:
-    """As depthsr.io.depth reads them: floating point is metres, 16-bit and wider integers are millimetres."""
-    if lr_hw.dtype.kind == "f":
-        low_m = lr_hw.astype(np.float32)
-    elif lr_hw.dtype.itemsize == 1:
-        raise UserError(
-            f"the low-resolution depth of {name} has 8 bits; give 16-bit millimetres, or metres as a float32 array."
-        )
-    else:
-        low_m = np.where(lr_hw == NO_VALUE_UINT16, np.nan, lr_hw * MILLIMETRE_M).astype(np.float32)
+def _measured_m(lr_hw: np.ndarray, name: str) -> np.ndarray:
+    """h×w float32 metres of the file's numbers, as depthsr.io.depth takes them; NaN = no value, the sky among them."""
+    low_m = metres(lr_hw, f"the low-resolution depth of {name}")
     return np.where(np.isfinite(low_m) & (low_m > 0), low_m, np.float32("nan"))
 
 

@@ -135,6 +135,12 @@ def test_depth_that_is_refused(place, monkeypatch, capfd, name, array, words):
     assert words in fails(monkeypatch, capfd, *infer(depth=name))
 
 
+def test_depth_too_small_to_be_degraded(place, monkeypatch, capfd):
+    write_depth("small.npy", RANDOM.uniform(1, 3, (4, 6)))
+    said = fails(monkeypatch, capfd, "degrade", "--depth", "small.npy", "--out", "out", "--protocol", "ais")
+    assert "small.npy: a depth map of 6x4 is too small" in said
+
+
 def test_nan_and_inf_among_good_values_are_holes(place, monkeypatch, capfd):
     depth_m = RANDOM.uniform(1, 3, (12, 16))
     depth_m[2:5, 3:9], depth_m[7, 7] = np.nan, np.inf

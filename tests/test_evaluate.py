@@ -148,7 +148,10 @@ def test_given_low_resolution_depth_is_used(pairs: Path) -> None:
         truth[name] = read_pair(pairs, name)[1]
         low[name] = rng.integers(0, 19, (6, 8)).astype(np.float32)
         if i % 2:
-            np.save(pairs / f"lr/{name}.npy", low[name])
+            with_sky = low[name].copy()
+            with_sky[0, :2] = [65504, np.inf]  # neither measured, in metres
+            low[name][0, :2] = 0
+            np.save(pairs / f"lr/{name}.npy", with_sky)
         else:
             assert cv2.imwrite(str(pairs / f"lr/{name}.png"), (1000 * low[name]).astype(np.uint16))
     millimetres = (1000 * low["hall_1"]).astype(np.uint16)
@@ -165,7 +168,7 @@ def test_given_low_resolution_depth_is_used(pairs: Path) -> None:
     assert row["mae"] == pytest.approx(np.mean(errors), rel=1e-5)
 
     assert cv2.imwrite(str(pairs / "lr/hall_1.png"), low["hall_1"].astype(np.uint8))
-    with pytest.raises(UserError, match="hall_1 has 8 bits"):
+    with pytest.raises(UserError, match="depth of hall_1 holds uint8 numbers"):
         evaluate(pairs, "gdsr-x8", ["nearest"], baselines=False)
     for name in truth:
         (pairs / f"lr/{name}.png").unlink(missing_ok=True)
@@ -267,6 +270,10 @@ def test_mistakes(pairs: Path) -> None:
         evaluate(pairs, "ais", [str(pairs / "nowhere")])
     with pytest.raises(UserError, match="5 frames"):
         evaluate(pairs, "ais", ["bilinear"], split="last100")
+    cv2.imwrite(str(pairs / "rgb/yard_3.png"), np.zeros((4, 6, 3), np.uint8))
+    np.save(pairs / "depth/yard_3.npy", np.ones((4, 6), np.float32))
+    with pytest.raises(UserError, match=r"^yard_3 of .*: a depth map of 6x4 is too small"):
+        evaluate(pairs, "ais", ["bilinear"], baselines=False)
     for nothing_to_tell in ("ais", "clean"):
         with pytest.raises(UserError, match=f"{nothing_to_tell} keeps pixels as they are"):
             evaluate(pairs, nothing_to_tell, ["bilinear"], tell_downsampling=True)

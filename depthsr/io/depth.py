@@ -41,22 +41,29 @@ def read_depth(path: str | Path, scale: float | None = None) -> np.ndarray:
     """
     if scale is not None and not (np.isfinite(scale) and scale > 0):
         raise UserError(f"depth scale {scale} makes no metres; give a positive number of metres per stored unit.")
-    values = read_values(path)
-    if values.dtype in (np.uint8, np.int8, np.bool_):
+    return metres(read_values(path), str(path), scale)
+
+
+def metres(values_HW: np.ndarray, name: str, scale: float | None = None) -> np.ndarray:
+    """What `read_depth` makes of a file's numbers (see there): H×W float32 metres; NaN = no value, inf = sky.
+
+    Raises UserError, which begins with `name`, for 8-bit numbers.
+    """
+    if values_HW.dtype in (np.uint8, np.int8, np.bool_):
         raise UserError(
-            f"{path} holds {values.dtype.name} numbers, an 8-bit picture of depth and not depth itself; "
+            f"{name} holds {values_HW.dtype.name} numbers, an 8-bit picture of depth and not depth itself; "
             "give the 16-bit PNG, TIFF, NPY, EXR or PFM that the sensor or renderer wrote."
         )
-    if np.issubdtype(values.dtype, np.integer):
-        no_value = values == 0
-        if values.dtype == np.uint16:
-            no_value |= values == NO_VALUE_UINT16
-        depth_m = values * np.float64(MILLIMETRE_M if scale is None else scale)
+    if np.issubdtype(values_HW.dtype, np.integer):
+        no_value = values_HW == 0
+        if values_HW.dtype == np.uint16:
+            no_value |= values_HW == NO_VALUE_UINT16
+        depth_m = values_HW * np.float64(MILLIMETRE_M if scale is None else scale)
         return np.where(no_value, np.nan, depth_m).astype(np.float32)
-    values = values.astype(np.float64)
-    sky = (values == np.inf) | (values == SKY_FLOAT16)
-    no_value = (values == 0) | (values == -np.inf)
-    depth_m = values if scale is None else values * scale
+    values_HW = values_HW.astype(np.float64)
+    sky = (values_HW == np.inf) | (values_HW == SKY_FLOAT16)
+    no_value = (values_HW == 0) | (values_HW == -np.inf)
+    depth_m = values_HW if scale is None else values_HW * scale
     return np.where(sky, np.inf, np.where(no_value, np.nan, depth_m)).astype(np.float32)
 
 

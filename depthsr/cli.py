@@ -216,6 +216,13 @@ def evaluate(
 
     Prints a table with a row for each model or baseline, with bootstrap intervals; --json keeps every number.
     """
+    from depthsr.io import check_picture_suffix, check_writable
+
+    for path in (json, markdown, sheet, robustness):
+        if path is not None:
+            check_writable(path)
+    if sheet is not None:
+        check_picture_suffix(sheet)
     models = list(model) or None
     options: dict[str, typing.Any] = {
         "baselines": baselines,
@@ -236,10 +243,10 @@ def evaluate(
 
         check_figure(robustness)
         curves = measure(data, models, **options, **where)
-        draw(curves, robustness)
+        click.echo(table(curves))
         if json is not None:
             write_json(curves, json)
-        click.echo(table(curves))
+        draw(curves, robustness)
         return
 
     from depthsr.evaluate import evaluate as run
@@ -247,6 +254,7 @@ def evaluate(
 
     options |= {"benchmark": benchmark, "tell_downsampling": tell_downsampling}
     result = run(data, protocol, models, **options, **where)
+    click.echo(markdown_table(result))
     if json is not None:
         write_json(result, json)
     if markdown is not None:
@@ -255,7 +263,6 @@ def evaluate(
         from depthsr.sheet import write_sheet
 
         write_sheet(sheet, result, data, **where)
-    click.echo(markdown_table(result))
 
 
 @app.command()

@@ -200,6 +200,42 @@ def test_eval_writes_what_it_is_asked_for(frames, capfd, monkeypatch):
     assert not Path("b.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--sheet", "worst"], "cannot write a picture as worst"),
+        (["--sheet", "worst.foo"], "cannot write a picture as worst.foo"),
+        (["--json", "rgb"], "cannot write rgb: it is a folder"),
+        (["--markdown", "rgb/a.jpg/table.md"], "cannot write rgb/a.jpg/table.md"),
+        (["--robustness", "rgb/a.jpg/figure.png"], "cannot write rgb/a.jpg/figure.png"),
+    ],
+)
+def test_eval_refuses_what_it_could_not_write_before_it_measures(frames, monkeypatch, options, sentence):
+    def measured(*_, **__):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("depthsr.evaluate.evaluate", measured)
+    monkeypatch.setattr("depthsr.robustness.measure", measured)
+    with pytest.raises(UserError, match=sentence):
+        cli.app(["eval", "--data", ".", "--protocol", "ais", *options], standalone_mode=False)
+
+
+def test_eval_prints_its_table_before_it_writes(frames, monkeypatch, capfd):
+    """What fails then costs the file, not the numbers."""
+    Path("depth").rename("poor")
+    for name in frames:
+        write_depth(f"depth/{name}.npy", RANDOM.uniform(1, 60, (48, 64)))
+
+    def full(*_):
+        raise UserError("the disk is full.")
+
+    monkeypatch.setattr("depthsr.report.write_json", full)
+    options = ["--model", "nearest", "--no-baselines", "--protocol", "gdsr-x4", "--json", "a.json"]
+    with pytest.raises(UserError, match="disk is full"):
+        cli.app(["eval", "--data", ".", *options], standalone_mode=False)
+    assert "| nearest | " in capfd.readouterr().out
+
+
 def test_size_is_width_by_height():
     assert parse_size("640x480") == (640, 480)
 

@@ -51,12 +51,19 @@ def decode(path: str | Path) -> np.ndarray:
 
 
 def encode(path: str | Path, pixels: np.ndarray) -> None:
-    """Write H×W or H×W×3 (RGB) pixels in the format of the suffix, whole or not at all."""
+    """Write H×W or H×W×3 (RGB) pixels in the format of the suffix, whole or not at all. Raises UserError."""
+    check_picture_suffix(path)
     pixels = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
     ok, data = cv2.imencode(Path(path).suffix, np.ascontiguousarray(pixels))
     assert ok, f"OpenCV cannot encode {pixels.dtype} as {Path(path).suffix}"
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.tobytes())
+
+
+def check_picture_suffix(path: str | Path) -> None:
+    """Raises UserError for a name whose suffix no picture can be written as."""
+    if not cv2.haveImageWriter(str(path)):
+        raise UserError(f"cannot write a picture as {path}; end its name with .png, .jpg or .webp.")
 
 
 def _imdecode(buffer: np.ndarray, flags: int) -> np.ndarray | None:

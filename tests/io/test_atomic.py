@@ -9,7 +9,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from depthsr.io import DEPTH_FORMATS, atomic_path, read_depth, write_depth
+from depthsr.io import DEPTH_FORMATS, atomic_path, check_writable, read_depth, write_depth
 from depthsr.types import UserError
 
 DEPTH_M = np.random.default_rng(0).uniform(0.5, 9.0, (12, 10)).astype(np.float32)
@@ -78,3 +78,19 @@ def test_a_folder_that_is_a_file(tmp_path):
     with pytest.raises(UserError, match=r"cannot write .*d\.npy: .*; choose another place"):
         write_depth(tmp_path / "out" / "d.npy", DEPTH_M)
     assert (tmp_path / "out").read_text() == "I am a file"
+
+
+def test_where_nothing_can_be_written_is_known_before(tmp_path):
+    """What may be written is the same as with atomic_path; nothing is made by asking."""
+    (tmp_path / "file").write_text("mine")
+    for good in (tmp_path / "a.txt", tmp_path / "made" / "on the way" / "a.txt", tmp_path / "file"):
+        check_writable(good)
+    assert os.listdir(tmp_path) == ["file"]
+    for bad, reason in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "file" / "a.txt", "file is no folder that can be written to"),
+    ):
+        with pytest.raises(UserError, match=f"cannot write {bad}: .*{reason}"):
+            check_writable(bad)
+        with pytest.raises(UserError, match=f"cannot write {bad}"), atomic_path(bad) as temporary:
+            temporary.write_text("")

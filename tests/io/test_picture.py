@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from depthsr.io import colourise, depth_range, read_rgb, side_by_side, write_picture
+from depthsr.types import UserError
 
 
 def test_the_ends_are_spectral_red_and_blue_and_no_value_is_black():
@@ -56,3 +57,10 @@ def test_a_large_picture_is_reduced_to_a_size_that_opens_anywhere():
     assert row.shape[1] == 2 * 1280
     assert (row[-500:] == 90).all()
     assert cv2.cvtColor(row[:-500], cv2.COLOR_RGB2GRAY).min() < 128
+
+
+@pytest.mark.parametrize("name", ["worst", "worst.foo"])
+def test_a_picture_of_no_known_format_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=rf"cannot write a picture as .*{name}; end its name with \.png"):
+        write_picture(tmp_path / name, np.full((4, 6, 3), 7, np.uint8))
+    assert list(tmp_path.iterdir()) == []

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -290,19 +291,29 @@ def test_choices_are_those_of_the_library():
 
 def test_help_and_version_load_nothing_heavy():
     """In a fresh interpreter: the help of every command, without torch, transformers, OpenCV or numpy."""
+
+    def words_of(group: click.Group) -> list[list[str]]:
+        found: list[list[str]] = [[]]
+        for name, command in group.commands.items():
+            found += [[name, *words] for words in (words_of(command) if isinstance(command, click.Group) else [[]])]
+        return found
+
+    commands = words_of(cli.app)
+    assert {"infer", "export", "data render"} < {" ".join(words) for words in commands}
     program = (
         "import sys, contextlib\n"
         "from depthsr import cli\n"
-        "for command in ['infer', 'demo', 'train', 'eval', 'degrade', 'doctor', None]:\n"
-        "    sys.argv = ['depthsr', *([command] if command else []), '--help']\n"
+        f"for words in {commands}:\n"
+        "    sys.argv = ['depthsr', *words, '--help']\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        cli.main()\n"
         "print(sorted({'torch', 'transformers', 'cv2', 'numpy', 'rich'} & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
-    for option in ("--rgb", "--quantisation-step", "--learning-rate", "--json", "--seed", "--out", "doctor"):
-        assert option in done.stdout
+    helps = done.stdout.split("Usage: ")[1:]
+    for words, shown in zip(commands, helps, strict=True):
+        assert shown.startswith(" ".join(["depthsr", *words, "["]))
 
 
 def test_a_dependency_that_is_gone_is_named(monkeypatch, capsys):

@@ -1,1 +1,1 @@
-"""Datasets on disk, degradation, augmentation. numpy; torch only inside the training Dataset of `pairs`."""
+"""Datasets on disk, degradation, augmentation. numpy, no torch."""

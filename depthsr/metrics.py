@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+#: A pixel lies on a surface, away from edges, when the truth of its 3×3 neighbourhood spans less than this share of it.
+FLAT_SPAN = 0.02
 #: Neighbours are on two sides of a depth edge when they differ by more than this share of the nearer one.
 EDGE_STEP = 0.1
 #: Pixels within this (Chebyshev) distance of a pixel at a depth edge count for edge_rmse.
@@ -39,6 +41,18 @@ def abs_rel(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
 def median_rel(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
     """Median of |p - t| / t, no unit: of a clean input, how much the usual pixel is changed."""
     relative = np.abs(_error(depth_m, truth_m)) / _scored(truth_m, truth_m)
+    return float(np.median(relative)) if relative.size else float("nan")
+
+
+def bias_rel(depth_m: np.ndarray, truth_m: np.ndarray) -> float:
+    """Median of (p - t) / t on surfaces, no unit: > 0 where they come to lie too far, < 0 too near.
+
+    On surfaces: max - min < FLAT_SPAN · t of the truth over the pixel's 3×3 neighbourhood, all of it scored.
+    """
+    with np.errstate(invalid="ignore"):
+        flat = _over_3x3(np.maximum, truth_m) - _over_3x3(np.minimum, truth_m) < FLAT_SPAN * truth_m
+    surface_m = np.where(flat, truth_m, np.nan)
+    relative = _error(depth_m, surface_m) / _scored(surface_m, surface_m)
     return float(np.median(relative)) if relative.size else float("nan")
 
 
@@ -165,7 +179,7 @@ def ause(depth_m: np.ndarray, error_m: np.ndarray, truth_m: np.ndarray) -> float
 
 METRICS = {
     metric.__name__: metric
-    for metric in (rmse, mae, abs_rel, median_rel, delta1, edge_rmse, boundary_f1, rmse_border6)
+    for metric in (rmse, mae, abs_rel, median_rel, bias_rel, delta1, edge_rmse, boundary_f1, rmse_border6)
 }  # fmt: skip
 
 
@@ -194,6 +208,14 @@ def _scored(values_HW: np.ndarray, truth_m: np.ndarray) -> np.ndarray:
 
 def _error(depth_m: np.ndarray, truth_m: np.ndarray) -> np.ndarray:
     return _scored(depth_m, truth_m) - _scored(truth_m, truth_m)
+
+
+def _over_3x3(extremum: np.ufunc, values_HW: np.ndarray) -> np.ndarray:
+    """np.maximum or np.minimum of each pixel's 3×3 neighbourhood; NaN where that holds one or leaves the map."""
+    height, width = values_HW.shape
+    padded = np.pad(values_HW, 1, constant_values=np.nan)
+    columns = extremum.reduce([padded[row : row + height] for row in range(3)])
+    return extremum.reduce([columns[:, column : column + width] for column in range(3)])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -13,7 +13,10 @@ NAN = float("nan")
 
 
 def random_truth(shape: tuple[int, int] = (21, 17), seed: int = 3) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(0.5, 40, shape).astype(np.float32)
+    """Noise, and one surface."""
+    truth = np.random.default_rng(seed).uniform(0.5, 40, shape).astype(np.float32)
+    truth[-9:, -9:] = 11
+    return truth
 
 
 def test_values_worked_out_by_hand() -> None:
@@ -26,6 +29,25 @@ def test_values_worked_out_by_hand() -> None:
     assert scores["median_rel"] == pytest.approx(0.5)
     assert scores["delta1"] == pytest.approx(1 / 3)
     assert scores["edge_rmse"] == pytest.approx(scores["rmse"])  # every scored pixel is within two of an edge
+
+
+def test_bias_is_the_median_shift_of_surfaces_and_has_a_sign() -> None:
+    """A slope of 0.9 % a pixel and a plane, with noise; the pixels at edges and holes do not count."""
+    rng = np.random.default_rng(7)
+    truth = np.full((20, 30), 4.0)
+    truth[:, :15] = 8 * 1.009 ** np.arange(15)
+    truth[8:11, 20:23] = NAN
+    truth[:5] = rng.uniform(1, 9, (5, 30))
+    surface = np.zeros(truth.shape, bool)
+    surface[6:-1, 1:14] = surface[6:-1, 16:-1] = True
+    surface[7:12, 19:24] = False
+    shift = 0.003 + rng.normal(0, 0.05, surface.sum())
+    depth = truth * np.where(surface, 0, 9.0)
+    depth[surface] = truth[surface] * (1 + shift)
+    assert metrics.bias_rel(depth, truth) == pytest.approx(np.median(shift), rel=1e-6)
+    assert metrics.bias_rel(1.003 * truth, truth) == pytest.approx(0.003)
+    assert metrics.bias_rel(0.998 * truth, truth) == pytest.approx(-0.002)
+    assert np.isnan(metrics.bias_rel(truth[:5], truth[:5]))
 
 
 def test_delta1_counts_from_both_sides_and_never_counts_non_positive() -> None:
@@ -44,7 +66,7 @@ def test_a_perfect_prediction() -> None:
 def test_unscored_pixels_do_not_count() -> None:
     truth = random_truth()
     depth = truth * np.random.default_rng(4).uniform(0.5, 1.5, truth.shape)
-    hidden = np.random.default_rng(5).random(truth.shape) < 0.3
+    hidden = np.random.default_rng(5).random(truth.shape) < 0.1
     holed = np.where(hidden, NAN, truth)
     spoiled = np.where(hidden, NAN, depth)
     for name in metrics.METRICS:
@@ -60,7 +82,7 @@ def test_units() -> None:
     metres, centimetres = metrics.score(depth, truth), metrics.score(100 * depth, 100 * truth)
     for name in ("rmse", "mae", "edge_rmse", "rmse_border6"):
         assert centimetres[name] == pytest.approx(100 * metres[name], rel=1e-5)
-    for name in ("abs_rel", "median_rel", "delta1", "boundary_f1"):
+    for name in ("abs_rel", "median_rel", "bias_rel", "delta1", "boundary_f1"):
         assert centimetres[name] == pytest.approx(metres[name], rel=1e-3)
 
 

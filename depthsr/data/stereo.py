@@ -18,7 +18,7 @@ from depthsr.data.resample import centre_sample
 #: The nearest of a frame has its disparity, but for so much of the frame that is nearer still.
 NEAREST_SHARE = 0.02
 
-#: Disparities are compared to see what is an edge and what hides what; on slanted surfaces they differ by less than this.
+#: Disparities are compared to see what is an edge and what hides what; on a slanted surface they differ by less.
 SLANT_PX = 1.0
 
 

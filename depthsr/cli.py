@@ -64,7 +64,7 @@ def app() -> None: ...
     help="metric: depth of a sensor. ais: low-resolution levels of the challenge.",
 )
 @click.option("--quantisation-step", type=float, help="Metres between the levels of a coarsely quantised input.")
-@click.option("--max-depth", type=float, help="Largest depth there can be, metres, if known.")
+@click.option("--max-depth", type=float, help="Largest depth there can be, metres; what is farther is no value.")
 @click.option(
     "--downsampling",
     type=click.Choice(DOWNSAMPLINGS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +13,12 @@ import numpy as np
 
 from depthsr.data.resample import KERNELS
 from depthsr.inputs import check_depth, check_levels, check_picture, check_relative, check_sizes
-from depthsr.types import UserError
+from depthsr.once import warn_once
+from depthsr.types import FARTHEST_OVER_MEASURED, UserError
 
 PROTOCOLS = ("metric", "ais")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> Chec
         quantisation_step_m, max_depth_m = AIS_STEP_M, AIS_CLIP_M
     else:
         depth_m_hw = check_depth(depth, settings.scale)
+        if max_depth_m is not None:
+            depth_m_hw = _within_range(depth_m_hw, max_depth_m, quantisation_step_m or 0.0)
     check_sizes(size, depth_m_hw.shape)
     if relative is not None:
         relative = cv2.resize(check_relative(relative, size), size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -104,6 +110,22 @@ def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> Chec
         settings.protocol,
         settings.downsampling,
     )
+
+
+def _within_range(depth_m_hw: np.ndarray, max_depth_m: float, quantisation_step_m: float) -> np.ndarray:
+    """NaN where a measurement lies farther beyond the known range than noise and rounding can put it: a wrong value
+    would stand in the result, clipped, as if it had been measured. Raises UserError where none is left."""
+    beyond_hw = depth_m_hw > FARTHEST_OVER_MEASURED * max_depth_m + quantisation_step_m / 2
+    beyond, measured = np.count_nonzero(beyond_hw), np.count_nonzero(np.isfinite(depth_m_hw))
+    if beyond == measured:
+        raise UserError(
+            f"no measurement is nearer than --max-depth (max_depth_m) {max_depth_m:g} m, the nearest is at "
+            f"{np.nanmin(depth_m_hw):g} m; check the range and the depth's unit."
+        )
+    if beyond:
+        message = "%.1f %% of the measurements are farther than the largest depth there can be, %g m: taken for holes."
+        warn_once(log, ("range", max_depth_m), message, 100 * beyond / measured, max_depth_m)
+    return np.where(beyond_hw, np.float32(np.nan), depth_m_hw)
 
 
 def _check_positive(value: float | None, name: str, zero_allowed: bool = False) -> None:

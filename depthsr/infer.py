@@ -124,7 +124,8 @@ class Predictor:
         relative  relative depth of the RGB, larger = nearer, any unit; for models that take it.
         scale     metres per unit of `depth` ("metric" only).
         quantisation_step_m  metres between the levels of the measurement; None or 0: none known.
-        max_depth_m          the largest depth there can be, where it is known; the result is clipped to it.
+        max_depth_m          the largest depth there can be, where it is known; the result is clipped to it, and a
+                  measurement more than 5 % and half a quantisation step beyond it is no value.
         protocol  "metric": a sensor's depth in some unit. "ais": the 2024 AIS challenge (step 16, known range 300).
         downsampling  "bicubic", "bilinear" or "box" (area mean), antialiased: how `depth` was made of a larger map, if
                   that is known for certain. The result is then made to agree with it (depthsr.consistency), but for

@@ -55,6 +55,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a CUDA GPU")
 
 
+@pytest.fixture(autouse=True)
+def nothing_told_yet(monkeypatch) -> None:
+    monkeypatch.setattr("depthsr.once._told", set())
+
+
 @pytest.fixture(scope="session")
 def native() -> None:
     """For tests of the CPU kernels as torch ops."""

@@ -94,6 +94,31 @@ def test_known_range_clips_the_result(saved_model):
     assert predictor(rgb, depth_m, max_depth_m=2.2).depth_m.max() <= np.float32(2.2)
 
 
+@pytest.mark.parametrize("model", ["saved", "nearest"])
+@pytest.mark.parametrize(("step_m", "limit_m"), [(None, 3.15), (0.5, 3.4)])
+def test_what_lies_beyond_the_known_range_is_no_measurement(saved_model, model, step_m, limit_m, caplog):
+    """But for what noise (5 %) and rounding (half a step) can put there, which is clipped."""
+    rgb, depth_m = frame()
+    depth_m[3, 3:5], depth_m[7:10, 6:8] = limit_m - 0.01, limit_m + 0.01
+    known = {"quantisation_step_m": step_m, "max_depth_m": 3.0}
+    predictor = load(saved_model if model == "saved" else model)
+    expected = predictor(rgb, np.where(depth_m > limit_m, np.nan, depth_m), **known)
+    caplog.clear()
+    for actual in (predictor(rgb, depth_m, **known), *predictor.batch([(rgb, depth_m)] * 2, **known)):
+        np.testing.assert_allclose(actual.depth_m, expected.depth_m, rtol=1e-4)
+        np.testing.assert_array_equal(actual.valid, expected.valid)
+    said = "3.1 % of the measurements are farther than the largest depth there can be, 3 m: taken for holes."
+    assert [record.message for record in caplog.records] == [said]
+    assert (load("nearest")(rgb, depth_m, **known).depth_m[12:16, 12:20] == 3).all()
+
+
+def test_a_range_that_ends_before_every_measurement():
+    rgb, depth_m = frame()
+    said = rf"no measurement is nearer than --max-depth \(max_depth_m\) 0.5 m.* {depth_m.min():g} m"
+    with pytest.raises(UserError, match=said):
+        load("nearest")(rgb, depth_m, max_depth_m=0.5)
+
+
 def test_confidence_follows_its_definition(saved_model):
     prediction = load(saved_model)(*frame())
     expected = 1 / (1 + prediction.error_m.astype(np.float64) / (0.05 * prediction.depth_m))

@@ -18,6 +18,9 @@ from depthsr.types import FARTHEST_OVER_MEASURED, UserError
 
 PROTOCOLS = ("metric", "ais")
 
+#: Beyond this no depth camera measures; half of a frame's values out there are most likely in another unit.
+LIKELY_MAX_DEPTH_M = 1000.0
+
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +31,7 @@ class Settings:
     Raises UserError for a protocol that does not exist and for distances that are none.
     """
 
-    scale: float = 1.0
+    scale: float | None = None
     quantisation_step_m: float | None = None
     max_depth_m: float | None = None
     protocol: str = "metric"
@@ -98,6 +101,7 @@ def check_frame(rgb: Any, depth: Any, relative: Any, settings: Settings) -> Chec
         depth_m_hw = check_depth(depth, settings.scale)
         if max_depth_m is not None:
             depth_m_hw = _within_range(depth_m_hw, max_depth_m, quantisation_step_m or 0.0)
+        _check_unit(depth_m_hw, quantisation_step_m or 0.0)
     check_sizes(size, depth_m_hw.shape)
     if relative is not None:
         relative = cv2.resize(check_relative(relative, size), size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -126,6 +130,19 @@ def _within_range(depth_m_hw: np.ndarray, max_depth_m: float, quantisation_step_
         message = "%.1f %% of the measurements are farther than the largest depth there can be, %g m: taken for holes."
         warn_once(log, ("range", max_depth_m), message, 100 * beyond / measured, max_depth_m)
     return np.where(beyond_hw, np.float32(np.nan), depth_m_hw)
+
+
+def _check_unit(depth_m_hw: np.ndarray, quantisation_step_m: float) -> None:
+    """Raises UserError for a step that no level of the measurement can have; warns of depth that is too far."""
+    farthest_m = np.nanmax(depth_m_hw)
+    if quantisation_step_m / 2 > farthest_m:  # not the step: the first level may stand for its middle
+        raise UserError(
+            f"the quantisation step is {quantisation_step_m:g} m and the largest measurement {farthest_m:g} m, nearer "
+            "than the first level; is the step in metres, and the depth's unit right?"
+        )
+    if 2 * np.count_nonzero(depth_m_hw > LIKELY_MAX_DEPTH_M) > np.count_nonzero(np.isfinite(depth_m_hw)):
+        message = "the median measurement is %.0f m: is the scale right? Give --depth-scale (scale), metres per unit."
+        warn_once(log, "unit", message, np.nanmedian(depth_m_hw))
 
 
 def _check_positive(value: float | None, name: str, zero_allowed: bool = False) -> None:

@@ -1,8 +1,8 @@
 """A model, or a classical baseline, behind one call: numpy in, numpy out, metres.
 
 predictor = load("edge")
-prediction = predictor(rgb, depth, scale=0.001)     # uint8 H×W×3, uint16 h×w millimetres
-prediction.depth_m                                   # float32 H×W metres
+prediction = predictor(rgb, depth)  # uint8 H×W×3, uint16 h×w millimetres or floating-point h×w metres
+prediction.depth_m                  # float32 H×W metres
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Predictor:
         depth: Any,
         *,
         relative: Any = None,
-        scale: float = 1.0,
+        scale: float | None = None,
         quantisation_step_m: float | None = None,
         max_depth_m: float | None = None,
         protocol: str = "metric",
@@ -122,7 +122,7 @@ class Predictor:
         depth     h×w with h <= H, w <= W, any integer or floating-point dtype; 0, NaN, inf (and 65535 in uint16) mean
                   no value. With protocol "ais": the challenge's low-resolution levels as they come.
         relative  relative depth of the RGB, larger = nearer, any unit; for models that take it.
-        scale     metres per unit of `depth` ("metric" only).
+        scale     metres per unit of `depth` ("metric" only); None: integers are millimetres, floating point metres.
         quantisation_step_m  metres between the levels of the measurement; None or 0: none known.
         max_depth_m          the largest depth there can be, where it is known; the result is clipped to it, and a
                   measurement more than 5 % and half a quantisation step beyond it is no value.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from depthsr.types import SKY_FLOAT16, UserError
+from depthsr.types import MILLIMETRE_M, SKY_FLOAT16, UserError
 
 #: RGB and depth of one frame may differ this much in width : height. Sensors crop and resample a little; a 4:3 depth
 #: under a 16:9 picture (33 %) or a turned one is a mistake, and stretching it would put every edge in the wrong place.
@@ -54,17 +54,19 @@ def check_picture(rgb: Any) -> np.ndarray:
     return rgb.astype(np.float32)
 
 
-def check_depth(depth: Any, scale: float = 1.0) -> np.ndarray:
+def check_depth(depth: Any, scale: float | None = None) -> np.ndarray:
     """h×w float32 metres with NaN = no value.
 
     depth  any integer or floating-point dtype. No value: 0, NaN, inf, 65504 in floating point (sky), 65535 in uint16.
-    scale  metres per unit of `depth`.
+    scale  metres per unit of `depth`; None: 0.001 for integers (millimetres), 1 for floating point (metres).
 
     Raises UserError for negative depth, for a map without a single value, and for what is no h×w array of numbers.
     """
+    depth = _map(depth, "depth")
+    if scale is None:
+        scale = MILLIMETRE_M if np.issubdtype(depth.dtype, np.integer) else 1.0
     if not (np.isfinite(scale) and scale > 0):
         raise UserError(f"depth scale {scale} makes no metres; give a positive number of metres per unit.")
-    depth = _map(depth, "depth")
     no_value = ~np.isfinite(depth) | (depth == 0)
     if depth.dtype == np.uint16:
         no_value |= depth == np.iinfo(np.uint16).max

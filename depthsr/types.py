@@ -1,6 +1,6 @@
 """Conventions every module shares: what a depth map is, what a prediction holds, how a user's mistake is told.
 
-Depth is float32 metres along the optical axis; ``NaN``, ``inf`` or a value <= 0 means "no value".
+Depth is float32 metres along the optical axis; ``NaN``, ``inf`` or 0 means "no value", and nothing is negative.
 RGB is float in [0, 1]. Arrays are H×W (depth) and H×W×3 (RGB); tensors B×C×H×W.
 Lower-case h, w = low resolution; upper-case H, W = the RGB's resolution.
 """
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 #: Largest float16; the challenge and MVS-Synth write the sky with it.
 SKY_FLOAT16 = 65504.0
+
+#: Metres per unit of integer depth, where nothing else is said; floating-point depth is in metres.
+MILLIMETRE_M = 0.001
 
 #: No network's result goes further than the largest measured depth times this and half a quantisation step.
 FARTHEST_OVER_MEASURED = 1.05

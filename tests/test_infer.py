@@ -51,9 +51,30 @@ def test_scale_turns_millimetres_into_metres(saved_model):
     depth_mm = np.rint(depth_m * 1000).astype(np.uint16)
     predictor = load(saved_model)
     expected = predictor(rgb, depth_mm / np.float32(1000))
-    actual = predictor(rgb, depth_mm, scale=0.001)
-    np.testing.assert_allclose(actual.depth_m, expected.depth_m, rtol=1e-5)
-    np.testing.assert_allclose(actual.error_m, expected.error_m, rtol=1e-4, atol=1e-6)
+    for actual in (predictor(rgb, depth_mm, scale=0.001), predictor(rgb, depth_mm)):
+        np.testing.assert_allclose(actual.depth_m, expected.depth_m, rtol=1e-5)
+        np.testing.assert_allclose(actual.error_m, expected.error_m, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.45, False), (0.55, True)])
+def test_a_measurement_of_kilometres_is_told_once(share, warned, caplog):
+    rgb, depth_m = frame()
+    depth_m[:2] = np.nan
+    far = np.zeros(160, bool)
+    far[: round(160 * share)] = True
+    depth_m[2:] *= np.where(np.random.default_rng(2).permutation(far), 1000, 1).reshape(10, 16).astype(np.float32)
+    list(load("nearest").stream([(rgb, depth_m)] * 3))
+    said = f"the median measurement is {np.nanmedian(depth_m):.0f} m: is the scale right?"
+    assert [record.message.startswith(said) for record in caplog.records] == [True] * warned
+
+
+def test_a_step_without_a_level_that_was_measured():
+    """The middle of the first level may be the only value; one beyond every value is of another unit."""
+    rgb = frame()[0]
+    predictor = load("nearest")
+    assert (predictor(rgb, np.full((12, 16), 8.0), quantisation_step_m=16).depth_m == 8).all()
+    with pytest.raises(UserError, match=r"the quantisation step is 16 m and the largest measurement 7.5 m.*in metres"):
+        predictor(rgb, np.full((12, 16), 7.5), quantisation_step_m=16)
 
 
 @pytest.mark.parametrize("no_value", [0, np.nan, np.inf, 65504])
@@ -68,7 +89,7 @@ def test_every_mark_of_a_hole_gives_the_same_result(saved_model, no_value):
     assert not np.array_equal(actual.depth_m, predictor(rgb, depth_m).depth_m)
 
 
-@pytest.mark.parametrize(("step_m", "lowest_m"), [(None, 0.75), (0.2, 0.55), (16.0, 0.0015)])
+@pytest.mark.parametrize(("step_m", "lowest_m"), [(None, 0.75), (0.2, 0.55), (5.0, 0.0015)])
 def test_no_result_is_0_or_far_below_the_nearest_measurement(step_m, lowest_m):
     """0 would read as "no value" from the file. Nearest measurement 1.5 m: half of it, less the step, is the floor."""
     rgb, depth_m = frame()

@@ -18,11 +18,12 @@ RGB = RANDOM.integers(0, 256, (7, 9, 3), dtype=np.uint8)
 @pytest.mark.parametrize(
     "dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.float16, np.float64]
 )
-@pytest.mark.parametrize("scale", [1.0, 0.001, 0.25])
+@pytest.mark.parametrize("scale", [None, 1.0, 0.001, 0.25])
 def test_depth_of_every_dtype_is_scaled_to_metres(dtype, scale):
     depth = RANDOM.integers(1, 120, (5, 6)).astype(dtype)
     depth[0, 0] = 0
     depth_m = check_depth(depth, scale)
+    scale = scale or (0.001 if np.issubdtype(dtype, np.integer) else 1)
     assert depth_m.dtype == np.float32
     assert np.isnan(depth_m[0, 0])
     np.testing.assert_allclose(depth_m.ravel()[1:], depth.ravel()[1:].astype(np.float64) * scale, rtol=1e-6)
@@ -47,7 +48,8 @@ def test_torch_tensors_and_lists_are_taken():
     np.testing.assert_array_equal(check_depth(depth), depth.detach().numpy())
     half = (torch.rand(3, 4) + 1).bfloat16()
     np.testing.assert_array_equal(check_depth(half), half.float().numpy())
-    np.testing.assert_array_equal(check_depth([[1, 2], [3, 0]]), [[1, 2], [3, np.nan]])
+    np.testing.assert_array_equal(check_depth([[1.0, 2], [3, 0]]), [[1, 2], [3, np.nan]])
+    np.testing.assert_array_equal(check_depth(torch.tensor([[1, 2]])), np.float32([[0.001, 0.002]]))
     np.testing.assert_array_equal(check_rgb(torch.from_numpy(RGB)), RGB.astype(np.float32) / 255)
 
 

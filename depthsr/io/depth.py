@@ -17,13 +17,12 @@ import numpy as np
 from depthsr.io.atomic import atomic_path
 from depthsr.io.exr import read_exr, write_exr
 from depthsr.io.image import decode, encode, read_bytes
-from depthsr.types import SKY_FLOAT16, UserError
+from depthsr.types import MILLIMETRE_M, SKY_FLOAT16, UserError
 
 #: What `--format` takes.
 DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".tif", ".tiff", ".pfm")
 
-MILLIMETRE_M = 0.001
 NO_VALUE_UINT16 = 65535
 
 #: A 16-bit PNG may lose this share of the values to its limited range (and says so); more is refused as a mistake.

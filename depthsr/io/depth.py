@@ -17,6 +17,7 @@ import numpy as np
 from depthsr.io.atomic import atomic_path
 from depthsr.io.exr import read_exr, write_exr
 from depthsr.io.image import decode, encode, read_bytes
+from depthsr.io.pfm import read_pfm
 from depthsr.types import MILLIMETRE_M, SKY_FLOAT16, UserError
 
 #: What `--format` takes.
@@ -76,7 +77,7 @@ def read_values(path: str | Path) -> np.ndarray:
         ".png": decode,
         ".tif": decode,
         ".tiff": decode,
-        ".pfm": decode,
+        ".pfm": read_pfm,
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:

@@ -12,6 +12,7 @@ import OpenEXR
 import pytest
 
 from depthsr.io import DEPTH_FORMATS, read_depth, read_values, write_depth
+from depthsr.io.pfm import read_pfm
 from depthsr.types import UserError
 
 SIZES = [(1, 1), (7, 5), (63, 65)]
@@ -133,12 +134,38 @@ def test_exr_of_every_channel_name(tmp_path, dtype, names):
     np.testing.assert_array_equal(read_depth(tmp_path / "d.exr"), channels[wanted].astype(np.float32))
 
 
-def test_pfm_written_by_the_book_is_read(tmp_path):
-    """Rows bottom to top, a negative scale for little-endian floats: http://netpbm.sourceforge.net/doc/pfm.html."""
-    depth_m = random_depth_m((5, 4))
-    body = b"".join(struct.pack("<4f", *row) for row in depth_m[::-1])
-    (tmp_path / "d.pfm").write_bytes(b"Pf\n4 5\n-1.0\n" + body)
-    np.testing.assert_array_equal(read_depth(tmp_path / "d.pfm"), depth_m)
+@pytest.mark.parametrize("scale", ["-1.0", "-0.003922", "+1.0", "1", "2.5e+02", "-1\r"])
+@pytest.mark.parametrize("size", [(1, 1), (5, 4), (7, 13), (3, 5, 3)])
+def test_pfm_written_by_the_book_is_read(tmp_path, scale, size):
+    """Rows bottom to top; the sign is the order of the bytes and the magnitude nothing, as in Middlebury's files."""
+    values = np.random.default_rng(1).uniform(0.2, 300, size).astype(np.float32)
+    order = "<" if scale.startswith("-") else ">"
+    body = b"".join(struct.pack(f"{order}{row.size}f", *row.ravel()) for row in values[::-1])
+    kind = "PF" if values.ndim == 3 else "Pf"
+    (tmp_path / "d.pfm").write_bytes(f"{kind}\n{size[1]} {size[0]}\n{scale}\n".encode() + body)
+    np.testing.assert_array_equal(read_pfm(tmp_path / "d.pfm"), values)
+    if values.ndim == 2:
+        np.testing.assert_array_equal(read_depth(tmp_path / "d.pfm"), values)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"P5\n5 4\n-1.0\n", "header is not that of one"),
+        (b"Pf\n5 4\n", "header is not that of one"),
+        (b"Pf\n5 x\n-1.0\n", "header is not that of one"),
+        (b"Pf\n5 4\n0.0\n", "header is not that of one"),
+        (b"Pf\n5 4\n-1e.5\n", "header is not that of one"),
+        (b"Pf\n5 5\n-1.0\n", "5×5 pixels of 4 bytes, and 80 bytes follow"),
+        (b"Pf\n5 3\n-1.0\n", "5×3 pixels of 4 bytes, and 80 bytes follow"),
+        (b"PF\n5 4\n-1.0\n", "5×4 pixels of 12 bytes, and 80 bytes follow"),
+    ],
+)
+def test_pfm_with_a_damaged_header(tmp_path, header, words):
+    body = np.random.default_rng(2).uniform(1, 9, 20).astype("<f4").tobytes()
+    (tmp_path / "d.pfm").write_bytes(header + body)
+    with pytest.raises(UserError, match=rf"d\.pfm is damaged.*{words}"):
+        read_depth(tmp_path / "d.pfm")
 
 
 def test_negative_values_are_passed_on_for_the_caller_to_judge(tmp_path):

@@ -27,6 +27,7 @@ INPUT_PROTOCOLS = ("metric", "ais")
 RUNTIMES = ("auto", "torch", "native")
 DOWNSAMPLINGS = ("bicubic", "bilinear", "box")
 DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
+ALSO = ("error", "confidence", "valid")
 
 FRAMES = "FILE|DIR|GLOB"
 DEPTH_SCALE_HELP = "Metres per stored unit{}. Default: integers are millimetres, floats metres."
@@ -83,6 +84,13 @@ def app() -> None: ...
     type=click.Choice(DEPTH_FORMATS),
     help="Of the written depth. Default: png (16-bit, millimetres); npy with ais.",
 )
+@click.option(
+    "--also",
+    type=click.Choice(ALSO),
+    multiple=True,
+    help="Write NAME.error (metres, in --format), NAME.confidence.png (255 = 1) or NAME.valid.png (255 = near a "
+    "measurement) too; repeat for several.",
+)
 @click.option("--picture/--no-picture", default=True, help="Also write NAME.vis.png to look at.")
 def infer(
     rgb: str,
@@ -99,6 +107,7 @@ def infer(
     device: str,
     runtime: str,
     depth_format: str | None,
+    also: tuple[str, ...],
     picture: bool,
 ) -> None:
     """Restore your own depth maps."""
@@ -123,13 +132,17 @@ def infer(
         max_depth_m=max_depth,
         downsampling=downsampling,
         depth_format=depth_format,
+        also=also,
         picture=picture,
     )
     predictor = load(model, device, "fp16" if fp16 else "auto", runtime)
     written = infer_files(predictor, frames, out, options)
     unit = "16-bit, millimetres, 0 = no value" if depth_format == "png" else "float32, metres"
     shown = written[0] if len(written) == 1 else f"{len(written)} depth maps in {out}"
-    click.echo(f"wrote {shown} ({depth_format}: {unit}){' and *.vis.png to look at' if picture else ''}")
+    others = [f", *{ending}" for kind, ending in options.endings().items() if kind in also]
+    click.echo(
+        f"wrote {shown} ({depth_format}: {unit}){''.join(others)}{' and *.vis.png to look at' if picture else ''}"
+    )
 
 
 @app.command()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from depthsr.infer import Predictor
+from depthsr.frames import Settings
+from depthsr.infer import BaselineRestorer, Predictor
 from depthsr.io import (
     Inputs,
     colourise,
@@ -21,7 +23,15 @@ from depthsr.io import (
     write_depth,
     write_picture,
 )
-from depthsr.types import UserError
+from depthsr.types import Prediction, SetupError, UserError
+
+#: What can be written beside the depth.
+ALSO = ("error", "confidence", "valid")
+
+#: Of a frame; where less is near a measurement, most of the result is a guess, and that is said.
+LEAST_VALID_SHARE = 0.5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class FileOptions:
     depth_scale          metres per stored unit; None: integers are millimetres, floating point metres.
     quantisation_step_m, max_depth_m, downsampling   as in Predictor.
     depth_format         one of depthsr.io.DEPTH_FORMATS.
+    also                 of ALSO: write these fields of the Prediction too.
     picture              also write NAME.vis.png: RGB, input and result side by side.
     """
 
@@ -41,25 +52,61 @@ class FileOptions:
     max_depth_m: float | None = None
     downsampling: str | None = None
     depth_format: str = "png"
+    also: Sequence[str] = ()
     picture: bool = True
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(self.depth_scale, self.quantisation_step_m, self.max_depth_m, self.protocol, self.downsampling)
+
+    def endings(self) -> dict[str, str]:
+        """What is written -> how its file's name ends."""
+        return {
+            "depth": f".{self.depth_format}",
+            **({"error": f".error.{self.depth_format}"} if "error" in self.also else {}),
+            **{kind: f".{kind}.png" for kind in ("confidence", "valid") if kind in self.also},
+            **({"picture": ".vis.png"} if self.picture else {}),
+        }
 
 
 def infer_files(
     predictor: Predictor, frames: Sequence[Inputs], out: str | Path, options: FileOptions | None = None
 ) -> list[Path]:
-    """Write NAME.<format> (and NAME.vis.png) into `out` for each frame; returns the depth files.
+    """Write NAME.<format> (and what else the options say) into `out` for each frame; returns the depth files.
 
-    A progress bar appears when several take more than two seconds. Raises UserError, naming the frame's files, at the
-    first frame that cannot be restored; what was written before it is whole.
+    NAME.error.<format>  metres, as the depth.
+    NAME.confidence.png  8 bits, 255 = 1.
+    NAME.valid.png       8 bits, 255 = near a measurement, 0 = not.
+    NAME.vis.png         the picture.
+
+    A progress bar appears when several take more than two seconds. Raises UserError before anything is computed when
+    the options make no sense, two results would be one file, or one would replace an input. A frame that cannot be
+    restored is told as soon as it is met, with its files, and left out; the UserError comes after the last frame, or at
+    once where there is only one.
     """
     options = options or FileOptions()
-    out = Path(out)
-    outputs = [out / f"{frame.name}.{options.depth_format}" for frame in frames]
-    pictures = [out / f"{frame.name}.vis.png" if options.picture else None for frame in frames]
-    refuse_to_overwrite_inputs(frames, outputs + [picture for picture in pictures if picture])
-    for frame, output, picture in zip(_with_progress(frames), outputs, pictures, strict=True):
-        restore_file(predictor, frame, output, picture, options)
-    return outputs
+    settings = options.settings
+    if {"error", "confidence"} & set(options.also) and isinstance(predictor.restorer, BaselineRestorer):
+        raise UserError(
+            f"{predictor.name} estimates no error, and no confidence; leave them out of --also, or use a model such as "
+            "edge."
+        )
+    outputs = [
+        {kind: Path(out) / f"{frame.name}{ending}" for kind, ending in options.endings().items()} for frame in frames
+    ]
+    refuse_to_overwrite(frames, outputs)
+    failed = 0
+    for frame, paths in zip(_with_progress(frames), outputs, strict=True):
+        try:
+            restore_file(predictor, frame, paths, settings)
+        except UserError as error:
+            if len(frames) == 1 or isinstance(error, SetupError):
+                raise
+            log.error("%s", error)
+            failed += 1
+    if failed:
+        raise UserError(f"{failed} of {len(frames)} frames failed.")
+    return [paths["depth"] for paths in outputs]
 
 
 def _with_progress(frames: Sequence[Inputs]) -> Iterable[Inputs]:
@@ -70,30 +117,38 @@ def _with_progress(frames: Sequence[Inputs]) -> Iterable[Inputs]:
     return tqdm(frames, unit="frame", delay=2)
 
 
-def restore_file(predictor: Predictor, frame: Inputs, output: Path, picture: Path | None, options: FileOptions) -> None:
-    """Read one frame, restore it, write the depth and, when `picture` is given, the picture."""
+def restore_file(predictor: Predictor, frame: Inputs, paths: dict[str, Path], settings: Settings) -> None:
+    """Read one frame, restore it, and write what `paths` names (see FileOptions.endings)."""
     rgb = read_rgb(frame.rgb)
-    ais = options.protocol == "ais"
-    depth = read_values(frame.depth) if ais else read_depth(frame.depth, options.depth_scale)
+    ais = settings.protocol == "ais"
+    depth = read_values(frame.depth) if ais else read_depth(frame.depth, settings.scale)
     relative = None if frame.relative is None else read_relative(frame.relative)
     try:
-        prediction = predictor(
-            rgb,
-            depth,
-            relative=relative,
-            quantisation_step_m=options.quantisation_step_m,
-            max_depth_m=options.max_depth_m,
-            protocol=options.protocol,
-            downsampling=options.downsampling,
-        )
+        in_metres = {**asdict(settings), "scale": None}
+        prediction = predictor(rgb, depth, relative=relative, **in_metres)
+    except SetupError:
+        raise
     except UserError as error:
         others = [frame.depth] if frame.relative is None else [frame.depth, frame.relative]
         raise UserError(f"{frame.rgb} with {' and '.join(map(str, others))}: {error}") from error
-    write_depth(output, prediction.depth_m)
-    if picture is not None:
+    if (share := prediction.valid.mean()) < LEAST_VALID_SHARE:
+        message = "%s: only %.0f %% of the frame is near a measurement (--also valid says where)."
+        log.warning(message, frame.rgb, 100 * share)
+    _write(prediction, paths)
+    if "picture" in paths:
         from depthsr.data.degrade import dequantise_ais
 
-        write_picture(picture, comparison(rgb, dequantise_ais(depth) if ais else depth, prediction.depth_m))
+        write_picture(paths["picture"], comparison(rgb, dequantise_ais(depth) if ais else depth, prediction.depth_m))
+
+
+def _write(prediction: Prediction, paths: dict[str, Path]) -> None:
+    write_depth(paths["depth"], prediction.depth_m)
+    if "error" in paths:
+        write_depth(paths["error"], prediction.error_m)
+    if "confidence" in paths:
+        write_picture(paths["confidence"], np.rint(255 * prediction.confidence).astype(np.uint8))
+    if "valid" in paths:
+        write_picture(paths["valid"], np.where(prediction.valid, 255, 0).astype(np.uint8))
 
 
 def comparison(rgb: np.ndarray, depth_m: np.ndarray, result_m: np.ndarray) -> np.ndarray:
@@ -109,9 +164,17 @@ def comparison(rgb: np.ndarray, depth_m: np.ndarray, result_m: np.ndarray) -> np
     )
 
 
-def refuse_to_overwrite_inputs(frames: Sequence[Inputs], outputs: Sequence[Path]) -> None:
-    """Raises UserError when a result would replace one of the files it is made from."""
+def refuse_to_overwrite(frames: Sequence[Inputs], outputs: Sequence[dict[str, Path]]) -> None:
+    """Raises UserError when a result would replace a file that one is made from, or another result."""
     inputs = {path.resolve() for frame in frames for path in (frame.rgb, frame.depth, frame.relative) if path}
-    for output in outputs:
-        if output.resolve() in inputs:
-            raise UserError(f"{output} is an input and would be overwritten; choose another --out folder.")
+    owner: dict[Path, Inputs] = {}
+    for frame, paths in zip(frames, outputs, strict=True):
+        for path in paths.values():
+            if path.resolve() in inputs:
+                raise UserError(f"{path} is an input and would be overwritten; choose another --out folder.")
+            if path in owner:
+                raise UserError(
+                    f"{path} would be written for {owner[path].rgb} and for {frame.rgb}; rename one of them, or "
+                    "restore them into different folders."
+                )
+            owner[path] = frame

@@ -35,6 +35,10 @@ class UserError(ValueError):
     """
 
 
+class SetupError(UserError):
+    """A UserError that has nothing to do with the frame at hand: every other one would meet it too."""
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A restored depth map at the RGB's resolution.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -177,6 +179,52 @@ def test_results_never_replace_inputs(place, monkeypatch, capfd):
     arguments = [a if a != "out" else "." for a in infer()]
     assert "rgb.png is an input and would be overwritten" in fails(monkeypatch, capfd, *arguments)
     assert Path("rgb.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(("other", "more"), [("a.vis", ()), ("a.valid", ("--no-picture", "--also", "valid"))])
+def test_results_never_replace_each_other(place, monkeypatch, capfd, other, more):
+    for name in ("a", other):
+        for kind in ("rgb", "depth"):
+            Path(kind).mkdir(exist_ok=True)
+            shutil.copy(f"{kind}.png", f"{kind}/{name}.png")
+    said = f"out/{other}.png would be written for rgb/a.png and for rgb/{other}.png; rename one of them"
+    assert said in fails(monkeypatch, capfd, *infer("rgb", "depth", *more))
+
+
+@pytest.mark.parametrize("kind", ["error", "confidence"])
+def test_a_baseline_knows_nothing_of_its_error(place, monkeypatch, capfd, kind):
+    monkeypatch.setattr("depthsr.infer_files.restore_file", lambda *_: pytest.fail("computed"))
+    assert "bilinear estimates no error" in fails(monkeypatch, capfd, *infer("rgb.png", "depth.png", "--also", kind))
+
+
+def test_a_folder_is_restored_but_for_its_bad_frames(place, monkeypatch, capfd, caplog):
+    for kind in ("rgb", "depth"):
+        Path(kind).mkdir()
+        for name in "abcd":
+            shutil.copy(f"{kind}.png", f"{kind}/{name}.png")
+    Path("rgb/b.png").write_bytes(b"")
+    cv2.imwrite("depth/d.png", np.zeros((12, 16), np.uint16))
+    monkeypatch.setattr(sys, "argv", ["depthsr", *infer("rgb", "depth", "--no-picture")])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    first, second = (record.message for record in caplog.records)
+    assert first == "rgb/b.png is empty (0 bytes); export it again."
+    assert second.startswith("rgb/d.png with depth/d.png: the depth has no valid pixel")
+    assert err == "depthsr: 2 of 4 frames failed.\n"
+    assert sorted(os.listdir("out")) == ["a.png", "c.png"]
+    np.testing.assert_array_equal(cv2.imread("out/a.png", -1), cv2.imread("out/c.png", -1))
+
+
+def test_what_no_frame_would_escape_is_told_once(place, monkeypatch, capfd, caplog):
+    for kind in ("rgb", "depth"):
+        Path(kind).mkdir()
+        for name in "ab":
+            shutil.copy(f"{kind}.png", f"{kind}/{name}.png")
+    assert "largest depth -1.0 is no dist" in fails(monkeypatch, capfd, *infer("rgb", "depth", "--max-depth", "-1"))
+    assert not caplog.records
 
 
 def test_an_out_folder_that_is_a_file(place, monkeypatch, capfd):

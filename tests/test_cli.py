@@ -18,11 +18,12 @@ from click.testing import CliRunner
 import depthsr
 from depthsr import cli
 from depthsr.cli_options import TRAIN_HELP, parse_size
-from depthsr.config import TrainConfig, train_config
+from depthsr.config import EDGE, TrainConfig, train_config
 from depthsr.data.degrade import PROTOCOLS, degrade
 from depthsr.data.resample import KERNELS
 from depthsr.infer import PROTOCOLS as INPUT_PROTOCOLS
 from depthsr.infer import load
+from depthsr.infer_files import ALSO
 from depthsr.io import DEPTH_FORMATS, read_depth, read_rgb, write_depth, write_picture
 from depthsr.runtime import RUNTIMES
 from depthsr.types import UserError
@@ -67,6 +68,35 @@ def test_infer_in_every_format_for_one_file(frames, suffix):
     assert os.listdir("out") == [f"a.{suffix}"]
     expected_m = load("bilinear")(read_rgb("rgb/a.jpg"), read_depth("depth/b.png")).depth_m
     np.testing.assert_allclose(read_depth(f"out/a.{suffix}"), expected_m, atol=5.1e-4 if suffix == "png" else 0)
+
+
+def test_infer_writes_what_else_the_predictor_gives(frames, save_random_model):
+    folder = save_random_model(dataclasses.replace(EDGE, widths=(8, 8, 8, 8)))
+    depth_m = read_depth("depth/a.png")
+    depth_m[:, 5:] = np.nan
+    write_depth("holes.exr", depth_m)
+    also = ("--also", "error", "--also", "confidence", "--also", "valid", "--format", "exr", "--no-picture")
+    said = run("infer", "--rgb", "rgb/a.jpg", "--depth", "holes.exr", "--out", "out", "--model", folder, *also)
+    assert said == "wrote out/a.exr (exr: float32, metres), *.error.exr, *.confidence.png, *.valid.png\n"
+    assert sorted(os.listdir("out")) == ["a.confidence.png", "a.error.exr", "a.exr", "a.valid.png"]
+    expected = load(folder)(read_rgb("rgb/a.jpg"), depth_m)
+    assert 0 < expected.valid.mean() < 1
+    np.testing.assert_array_equal(read_depth("out/a.error.exr"), expected.error_m)
+    confidence, valid = (cv2.imread(f"out/a.{kind}.png", cv2.IMREAD_UNCHANGED) for kind in ("confidence", "valid"))
+    assert confidence.dtype == valid.dtype == np.uint8
+    np.testing.assert_allclose(confidence, 255 * expected.confidence, atol=0.5001)
+    np.testing.assert_array_equal(valid, np.where(expected.valid, 255, 0))
+
+
+@pytest.mark.parametrize(("columns", "said"), [(4, True), (12, False)])
+def test_infer_says_where_little_was_measured(frames, caplog, columns, said):
+    depth_m = read_depth("depth/a.png")
+    depth_m[:, columns:] = np.nan
+    write_depth("holes.exr", depth_m)
+    run("infer", "--rgb", "rgb/a.jpg", "--depth", "holes.exr", "--out", "out", "--model", "bilinear")
+    share = 100 * load("bilinear")(read_rgb("rgb/a.jpg"), depth_m).valid.mean()
+    expected = [f"rgb/a.jpg: only {share:.0f} % of the frame is near a measurement (--also valid says where)."]
+    assert [record.message for record in caplog.records] == expected * said
 
 
 def test_infer_takes_other_units(frames):
@@ -286,7 +316,7 @@ def test_doctor_and_version_speak():
 def test_choices_are_those_of_the_library():
     assert (cli.PROTOCOLS, cli.INPUT_PROTOCOLS) == (PROTOCOLS, INPUT_PROTOCOLS)
     assert (cli.DEPTH_FORMATS, cli.RUNTIMES) == (DEPTH_FORMATS, RUNTIMES)
-    assert tuple(KERNELS) == cli.DOWNSAMPLINGS
+    assert (tuple(KERNELS), ALSO) == (cli.DOWNSAMPLINGS, cli.ALSO)
 
 
 def test_help_and_version_load_nothing_heavy():

@@ -80,7 +80,7 @@ def side_by_side(panels: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write H×W×3 uint8 RGB in the format of the suffix, whole or not at all."""
+    """Write H×W×3 (RGB) or H×W (grey) uint8 in the format of the suffix, whole or not at all."""
     encode(path, picture)
 
 

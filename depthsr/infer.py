@@ -118,7 +118,7 @@ class Predictor:
     ) -> Prediction:
         """Depth in metres at the RGB's resolution.
 
-        rgb       H×W×3, uint8 or floating point in [0, 1].
+        rgb       H×W×3, or grey H×W; uint8, uint16 or floating point in [0, 1]. An opaque fourth channel is left out.
         depth     h×w with h <= H, w <= W, any integer or floating-point dtype; 0, NaN, inf (and 65535 in uint16) mean
                   no value. With protocol "ais": the challenge's low-resolution levels as they come.
         relative  relative depth of the RGB, larger = nearer, any unit; for models that take it.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from depthsr.io.rgb import as_picture
 from depthsr.types import MILLIMETRE_M, SKY_FLOAT16, UserError
 
 #: RGB and depth of one frame may differ this much in width : height. Sensors crop and resample a little; a 4:3 depth
@@ -27,7 +28,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
 
 
 def check_rgb(rgb: Any) -> np.ndarray:
-    """H×W×3 float32 in [0, 1] from uint8 or from floats in [0, 1]. Raises UserError for anything else."""
+    """H×W×3 float32 in [0, 1] of what `check_picture` takes. Raises UserError for anything else."""
     return unit_rgb(check_picture(rgb))
 
 
@@ -37,21 +38,8 @@ def unit_rgb(rgb_HW3: np.ndarray) -> np.ndarray:
 
 
 def check_picture(rgb: Any) -> np.ndarray:
-    """H×W×3 uint8 as it is, or float32 in [0, 1] from floats. Raises UserError for anything else."""
-    rgb = as_array(rgb, "RGB")
-    if rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise UserError(f"the RGB has shape {_shape(rgb)}; give H×W×3, channels last and without transparency.")
-    if rgb.dtype == np.uint8:
-        return rgb
-    if not np.issubdtype(rgb.dtype, np.floating):
-        raise UserError(f"the RGB is {rgb.dtype}; give uint8 or floating point in [0, 1].")
-    if not np.isfinite(rgb).all():
-        raise UserError("the RGB holds NaN or inf; replace them by numbers in [0, 1].")
-    if rgb.min() < 0 or rgb.max() > 1:
-        raise UserError(
-            f"the RGB runs from {rgb.min():g} to {rgb.max():g}; floating point must lie in [0, 1] (or give uint8)."
-        )
-    return rgb.astype(np.float32)
+    """H×W×3 uint8, or float32 in [0, 1] from floats (see depthsr.io.rgb.as_picture). Raises UserError."""
+    return as_picture(as_array(rgb, "RGB"), "the RGB")
 
 
 def check_depth(depth: Any, scale: float | None = None) -> np.ndarray:

@@ -158,7 +158,8 @@ def test_nan_and_inf_among_good_values_are_holes(place, monkeypatch, capfd):
     ("name", "array", "words"),
     [
         ("rgba.png", np.full((48, 64, 4), 9, np.uint8), "rgba.png has 4 channels"),
-        ("float.tiff", np.ones((48, 64, 3), np.float32), "float.tiff holds float32 numbers"),
+        ("float.tiff", np.full((48, 64, 3), 2, np.float32), "float.tiff runs from 2 to 2"),
+        ("int.tiff", np.full((48, 64), 2, np.int16), "int.tiff holds int16 numbers"),
     ],
 )
 def test_rgb_that_is_refused(place, monkeypatch, capfd, name, array, words):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from depthsr.inputs import check_depth, check_levels, check_relative, check_rgb, check_sizes
+from depthsr.io import read_rgb
 from depthsr.types import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -59,13 +61,34 @@ def test_rgb_in_floating_point_is_kept(dtype):
     np.testing.assert_array_equal(check_rgb(rgb), rgb.astype(np.float32))
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", ["grey", "one", "colour", "opaque"])
+def test_arrays_are_taken_as_files_are(kind, channels, tmp_path):
+    largest = 1 if kind == "float32" else np.iinfo(kind).max
+    pixels = (RANDOM.random((7, 9, 3)) * largest).astype(kind)
+    pixels[0, 0] = 0, largest, largest
+    expected = pixels if kind == "float32" else pixels.astype(np.float64) / largest
+    if channels == "opaque":
+        pixels = np.dstack([pixels, np.full((7, 9), largest, kind)])
+    elif channels != "colour":
+        expected = np.repeat(expected[:, :, 1:2], 3, axis=2)
+        pixels = pixels[:, :, 1] if channels == "grey" else pixels[:, :, 1:2]
+    tolerance = {"uint8": 1e-7, "uint16": 0.5001 / 255, "float32": 0}[kind]
+    rgb = check_rgb(pixels)
+    np.testing.assert_allclose(rgb, expected, atol=tolerance)
+    order = cv2.COLOR_RGBA2BGRA if channels == "opaque" else cv2.COLOR_RGB2BGR
+    cv2.imwrite(str(tmp_path / "a.tiff"), cv2.cvtColor(pixels, order) if pixels.shape[2:] in ((3,), (4,)) else pixels)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.tiff"), np.rint(255 * rgb))
+
+
 @pytest.mark.parametrize(
     ("rgb", "words"),
     [
-        (RGB[:, :, 0], "shape 7×9; give H×W×3"),
-        (np.dstack([RGB, RGB[:, :, :1]]), "shape 7×9×4; give H×W×3"),
+        (RGB[0, 0], "shape 3; give H×W×3"),
+        (RGB[:, :, :2], "shape 7×9×2; give H×W×3"),
+        (np.dstack([RGB, RGB[:, :, :1]]), "has 4 channels and is not opaque everywhere"),
         (RGB.transpose(2, 0, 1), "shape 3×7×9; give H×W×3, channels last"),
-        (RGB.astype(np.int32), "is int32; give uint8"),
+        (RGB.astype(np.int32), "holds int32 numbers; give 8 or 16 bits"),
         (RGB.astype(np.float32), "runs from"),
         (RGB > 9, "bool data"),
         (RGB + 1j, "complex128 data"),

@@ -34,12 +34,16 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def decode(path: str | Path) -> np.ndarray:
-    """Pixels as stored: H×W or H×W×C (RGB order), in the file's own dtype, upright when EXIF says how it was held."""
+    """Pixels as stored: H×W or H×W×C (RGB order), in the file's own dtype, upright when EXIF says how it was held.
+
+    Without the fourth channel where it says that everything is opaque.
+    """
     data = read_bytes(path)
     if _is_cut_off(data):
         raise UserError(f"{path} is cut off before the end of the picture; copy or export it again.")
     buffer = np.frombuffer(data, np.uint8)
     pixels = _imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    pixels = None if pixels is None else without_opaque_alpha(pixels)
     if pixels is not None and (b"Exif\0\0" in data or b"eXIf" in data) and pixels.shape[2:] != (4,):
         # IMREAD_UNCHANGED leaves the camera's orientation alone; these flags turn the picture as every viewer does.
         pixels = _imdecode(buffer, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
@@ -48,6 +52,14 @@ def decode(path: str | Path) -> np.ndarray:
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
     return pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
+
+
+def without_opaque_alpha(pixels: np.ndarray) -> np.ndarray:
+    """The three colours of H×W×4 whose transparency is opaque everywhere (the largest integer, or 1.0); else itself."""
+    if pixels.ndim != 3 or pixels.shape[2] != 4:
+        return pixels
+    opaque = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
+    return pixels[:, :, :3] if (pixels[:, :, 3] == opaque).all() else pixels
 
 
 def encode(path: str | Path, pixels: np.ndarray) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -53,10 +55,24 @@ def test_exif_orientation_is_applied_as_viewers_do(tmp_path, orientation, quarte
     np.testing.assert_array_equal(read_rgb(tmp_path / "b.jpg"), np.rot90(plain, quarter_turns))
 
 
-@pytest.mark.parametrize("channels", [4])
+def test_orientation_is_applied_to_opaque_pictures_too(tmp_path):
+    """A PNG whose eXIf chunk says a quarter turn."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([RGB[:, :, ::-1], np.full(RGB.shape[:2], 255, np.uint8)]))
+    data = (tmp_path / "a.png").read_bytes()
+    exif = b"eXIf" + b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0" + b"\x06\0\0\0" + b"\0\0\0\0"
+    chunk = (len(exif) - 4).to_bytes(4, "big") + exif + zlib.crc32(exif).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.rot90(RGB, 3))
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
-def test_transparency_is_refused(tmp_path, suffix, channels):
-    cv2.imwrite(str(tmp_path / f"a.{suffix}"), np.random.default_rng(2).integers(0, 256, (9, 8, channels), np.uint8))
+def test_transparency_is_refused_unless_everything_is_opaque(tmp_path, suffix):
+    pixels = np.random.default_rng(2).integers(0, 256, (9, 8, 4), np.uint8)
+    pixels[:, :, 3] = 255
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), pixels)
+    np.testing.assert_allclose(read_rgb(tmp_path / f"a.{suffix}").mean(), pixels[:, :, :3].mean(), atol=1)
+    pixels[3, 4, 3] = 254
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), pixels, [cv2.IMWRITE_WEBP_QUALITY, 101])
     with pytest.raises(UserError, match=rf"a\.{suffix} has 4 channels.*; save it as plain RGB"):
         read_rgb(tmp_path / f"a.{suffix}")
 
@@ -75,11 +91,11 @@ def test_a_picture_cut_short_is_refused_and_opencv_keeps_quiet(tmp_path, suffix,
 def test_files_that_are_no_picture(tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "empty.png").write_bytes(b"")
-    cv2.imwrite(str(tmp_path / "float.tiff"), np.ones((4, 4), np.float32))
+    cv2.imwrite(str(tmp_path / "float.tiff"), np.full((4, 4), 1.5, np.float32))
     for name, words in [
         ("text.png", "damaged"),
         ("empty.png", "0 bytes"),
-        ("float.tiff", "float32"),
+        ("float.tiff", "runs from 1.5"),
         ("gone.png", "not exist"),
     ]:
         with pytest.raises(UserError, match=rf"{name} .*{words}"):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
 from depthsr.io.rgb import as_picture
+from depthsr.once import warn_once
 from depthsr.types import MILLIMETRE_M, SKY_FLOAT16, UserError
 
 #: RGB and depth of one frame may differ this much in width : height. Sensors crop and resample a little; a 4:3 depth
 #: under a 16:9 picture (33 %) or a turned one is a mistake, and stretching it would put every edge in the wrong place.
 ASPECT_TOLERANCE = 0.25
+
+#: More than this is worth a word: no rounding, and no cropping by a few pixels.
+ASPECT_NOTICE = 0.03
+
+log = logging.getLogger(__name__)
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
@@ -97,7 +104,8 @@ def check_sizes(rgb_size: tuple[int, ...], size: tuple[int, ...], name: str = "d
     """Raises UserError unless a map of `size` (h, w) can belong to a picture of `rgb_size` (H, W).
 
     The map may not have more rows or columns than the picture. Its aspect ratio may differ by ASPECT_TOLERANCE, give or
-    take a pixel of rounding; or by any amount when both factors are whole numbers (a sensor that skips rows).
+    take a pixel of rounding; or by any amount when both factors are whole numbers (a sensor that skips rows). More than
+    ASPECT_NOTICE is warned of, once for a pair of sizes.
     """
     (height, width), (h, w) = rgb_size, size
     both = f"the {name} is {w}×{h} pixels and the RGB {width}×{height}"
@@ -107,11 +115,20 @@ def check_sizes(rgb_size: tuple[int, ...], size: tuple[int, ...], name: str = "d
         return
     aspect = width / height
     widest, narrowest = (w + 1) / max(h - 1, 0.5), max(w - 1, 0.5) / (h + 1)
-    if widest * (1 + ASPECT_TOLERANCE) < aspect or narrowest > aspect * (1 + ASPECT_TOLERANCE):
+
+    def differs_by(share: float) -> bool:
+        return widest * (1 + share) < aspect or narrowest > aspect * (1 + share)
+
+    if differs_by(ASPECT_TOLERANCE):
         raise UserError(
             f"{both}: shapes that differ by more than {ASPECT_TOLERANCE:.0%} cannot show the same view; "
             "crop or turn one of them, or check that the two files belong together."
         )
+    if differs_by(ASPECT_NOTICE):
+        message = (
+            "%s, so width : height is %.2f and %.2f: is the %s registered to the RGB? It is stretched over all of it."
+        )
+        warn_once(log, ("aspect", both), message, both, w / h, aspect, name)
 
 
 def _map(value: Any, name: str) -> np.ndarray:

@@ -168,6 +168,25 @@ def test_sizes_that_belong_together(rgb_size, size):
 
 
 @pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((48, 72), "the depth is 72×48 pixels and the RGB 640×480, so width : height is 1.50 and 1.33: is the depth"),
+        ((100, 120), "the depth is 120×100 pixels and the RGB 640×480, so width : height is 1.20 and 1.33: is the"),
+        ((107, 151), "the depth is 151×107 pixels and the RGB 640×480, so width : height is 1.41 and 1.33: is the"),
+        ((107, 146), None),  # 2 % off
+        ((101, 135), None),
+        ((60, 160), None),
+        ((7, 9), None),
+    ],
+)
+def test_another_shape_is_told_once(size, said, caplog):
+    for _ in range(3):
+        check_sizes((480, 640), size)
+    assert len(caplog.records) == (said is not None)
+    assert all(record.message.startswith(said) for record in caplog.records)
+
+
+@pytest.mark.parametrize(
     ("rgb_size", "size", "words"),
     [
         ((480, 640), (80, 60), "depth is 60×80 pixels and the RGB 640×480: shapes"),

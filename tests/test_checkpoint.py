@@ -50,6 +50,16 @@ def test_the_shipped_base_model_is_the_trained_unet_alone():
     assert sum(path.stat().st_size for path in SHIPPED.rglob(checkpoint.WEIGHTS_FILE)) < 20e6
 
 
+@pytest.mark.parametrize("preset", ["edge", "base"])
+def test_the_shipped_models_come_through_the_hubs_door_without_the_hub(preset, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", lambda **_: pytest.fail("asked the hub"))
+    expected, found = checkpoint.load_model(preset).state_dict(), DepthSR.from_pretrained(preset).state_dict()
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+
+
 def test_everybody_may_read_what_was_saved(saved):
     weights, config = saved / checkpoint.WEIGHTS_FILE, saved / checkpoint.CONFIG_FILE
     assert weights.stat().st_mode == config.stat().st_mode

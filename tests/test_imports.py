@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "data": {"io"},
     "metrics": {"io"},
     "losses": {"ops"},
-    "models": {"ops", "precision"},
+    "models": {"ops", "precision", "model_files"},
     "checkpoint": {"models", "io", "model_files"},
 }
 #: Packages that no module of a part may import.

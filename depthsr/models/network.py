@@ -12,6 +12,8 @@ Shapes: B batch, H×W the RGB's resolution, h×w the low-resolution depth's; sta
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from depthsr import ops
-from depthsr.config import ModelConfig
+from depthsr.config import PRESETS, ModelConfig
+from depthsr.model_files import model_folder
 from depthsr.models.alignment import WINDOWS, align_relative
 from depthsr.models.blocks import FUSIONS, ErrorHead, blocks, down, up
 from depthsr.models.prior import CANDIDATES, NEAREST, UPSAMPLINGS, Prior, make_prior
@@ -124,6 +127,13 @@ class DepthSR(
         self.depth_anything: nn.Module | None = None
         self.register_load_state_dict_pre_hook(build_what_the_state_has)
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> DepthSR:
+        """As PyTorchModelHubMixin's, of a folder or a repository of the hub; but "edge", "edge-s" and "base" are the
+        weights that ship with the package. Raises UserError for one of these whose weights do not ship."""
+        name = pretrained_model_name_or_path
+        return super().from_pretrained(model_folder(name) if name in PRESETS else name, **options)
+
     def add_depth_anything(self) -> None:
         """Build the relative-depth network, its weights fresh. For configurations that take relative depth."""
         from depthsr.models.depth_anything import DepthAnything
@@ -155,6 +165,11 @@ class DepthSR(
         relative_B1HW  depthsr.models.relative.normalise_relative of the RGB's relative depth, for configurations that
                        take it; None: Depth Anything makes it. Raises UserError where the model has neither.
         """
+        if isinstance(prior, Tensor):
+            raise TypeError(
+                "forward takes a Prior and was given a tensor; make one with depthsr.models.prior.make_prior, or call "
+                "infer, which takes the measurement itself."
+            )
         candidates, ambiguity = prior.candidates_BKHW, prior.ambiguity_B1HW
         guide = (rgb_B3HW - 0.5) * 2
         # A path that is not to see the RGB sees grey: its layers keep their sizes.
@@ -197,6 +212,7 @@ class DepthSR(
     ) -> tuple[Tensor, Tensor]:
         """Sharp depth and its expected absolute error, both B×1×H×W float32 metres.
 
+        rgb_B3HW             floating point in [0, 1]. Raises UserError for integers; values are not looked at.
         depth_m_B1hw         float32 metres, any h, w; anything where valid_B1hw (bool) is False.
         quantisation_step_m  metres between the measurement's levels; 0 = none or unknown.
         max_depth_m          known range; None or 0 = unknown.
@@ -207,6 +223,8 @@ class DepthSR(
         beyond the known range, or more than 5 % and half a quantisation step beyond the largest valid depth. The host
         never waits for a value from the device, so that a CUDA graph can be captured of it.
         """
+        if not rgb_B3HW.is_floating_point():
+            raise UserError(f"the RGB is {rgb_B3HW.dtype}; give floating point in [0, 1]: divide 8 bits by 255.")
         step_m_B = _per_frame(quantisation_step_m, depth_m_B1hw)
         range_m_B = _per_frame(0.0 if max_depth_m is None else max_depth_m, depth_m_B1hw)
         prior = make_prior(depth_m_B1hw, valid_B1hw, rgb_B3HW, step_m_B, range_m_B, filling_m_B1hw)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from depthsr import ops
 from depthsr.config import BASE, EDGE, EDGE_S
 from depthsr.models.network import DepthSR, UNet
+from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,6 +106,14 @@ def test_corrections_end_at_the_measured_and_the_known_range(tiny_edge, frame, s
         tiny_edge.unet.residual_head.bias.fill_(-1000.0)
     restored_m, _ = tiny_edge.infer(rgb, depth_m, valid, quantisation_step_m=step_m, max_depth_m=max_depth_m)
     assert restored_m.max() == 0.0
+
+
+def test_what_is_given_in_the_place_of_something_else(tiny_edge, frame):
+    rgb, depth_m, valid = frame()
+    with pytest.raises(TypeError, match=r"forward takes a Prior and was given a tensor; make one with .*make_prior"):
+        tiny_edge(rgb, depth_m)
+    with pytest.raises(UserError, match=r"the RGB is torch\.uint8; give floating point in \[0, 1\]"):
+        tiny_edge.infer((255 * rgb).to(torch.uint8), depth_m, valid)
 
 
 def test_samples_of_a_batch_do_not_see_each_other(tiny_edge, frame):

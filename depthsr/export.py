@@ -16,7 +16,7 @@ from depthsr.inputs import check_sizes
 from depthsr.io.atomic import atomic_path
 from depthsr.models.network import DepthSR
 from depthsr.torch_runtime import restore_on_device
-from depthsr.types import UserError
+from depthsr.types import FARTHEST_OVER_MEASURED, UserError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,8 @@ LARGEST_CONSTANT = 4096
 ABOUT = (
     "Sharp metric depth from RGB and poor depth. rgb: B×H×W×3 uint8. depth_m: B×h×w metres, no value where it is 0, "
     "NaN or inf. quantisation_step_m: B, metres between the sensor's levels, 0 = none or unknown. max_depth_m: B, the "
-    "sensor's range in metres, 0 = unknown. relative (models that take it): B×H×W, larger = nearer, any unit. "
+    "sensor's range in metres, beyond which there is no value, 0 = unknown. relative (models that take it): B×H×W, "
+    "larger = nearer, any unit. "
     "restored_depth_m and error_m, the error the model expects: B×1×H×W metres."
 )
 
@@ -51,10 +52,10 @@ class WholeFrame(nn.Module):
         max_depth_m_B: Tensor,
         relative_BHW: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As `restore_on_device`, but 0 is no value too, and no result is nearer than a Predictor's; frames of
-        holes: 0.
-        """
-        valid_Bhw = (depth_m_Bhw > 0) & torch.isfinite(depth_m_Bhw)
+        """As `restore_on_device`, but what is no value to a Predictor is none here, and no result nearer; frames of holes: 0."""
+        farthest_m_B = FARTHEST_OVER_MEASURED * max_depth_m_B + quantisation_step_m_B / 2
+        within_Bhw = (depth_m_Bhw <= farthest_m_B[:, None, None]) | (max_depth_m_B == 0)[:, None, None]
+        valid_Bhw = (depth_m_Bhw > 0) & torch.isfinite(depth_m_Bhw) & within_Bhw
         depth_m_Bhw = torch.where(valid_Bhw, depth_m_Bhw, torch.nan)
         frames = rgb_BHW3, depth_m_Bhw, quantisation_step_m_B, max_depth_m_B, relative_BHW
         depth_m_B1HW, error_m_B1HW = restore_on_device(self.model, *frames)

@@ -12,7 +12,7 @@ import click
 
 from depthsr import __version__
 from depthsr.cli_options import device_option, fp16_option, model_option, parse_size, train_config_options
-from depthsr.config import RELATIVE_SOURCES, train_config
+from depthsr.config import INSTALL_TORCH, RELATIVE_SOURCES, train_config
 from depthsr.types import UserError
 
 #: Packages that an installation with DEPTHSR_TORCH=0 does not bring.
@@ -313,7 +313,7 @@ def render(out: str, scenes: int, frames: int, seed: int, size: str, threads: in
     """Render synthetic scenes with exact depth.
 
     Rooms, halls, streets, gardens and yards, as a folder for --data of train and eval, split by scene. Needs Mitsuba:
-    pip install 'depthsr[render]'. A run that was interrupted goes on where it was.
+    pip install '.[render]'. A run that was interrupted goes on where it was.
     """
     from depthsr.data.render.files import RenderOptions, render_folder
 
@@ -327,12 +327,12 @@ def render(out: str, scenes: int, frames: int, seed: int, size: str, threads: in
 @click.option("--out", required=True, metavar="FILE.onnx", help="The file to write.")
 @click.option("--depth-size", required=True, metavar="WIDTHxHEIGHT", help="Of the depth that will come in, pixels.")
 @click.option("--size", default="640x480", metavar="WIDTHxHEIGHT", help="Of the RGB and of the result, pixels.")
-@model_option
+@click.option("--model", default="edge", help="edge, edge-s, base or the folder of a saved model.")
 def export(out: str, depth_size: str, size: str, model: str) -> None:
     """Write a model as an ONNX file.
 
     Whole frames of one size, from uint8 RGB and depth in metres to depth in metres, for ONNX Runtime, OpenVINO and
-    others: pip install 'depthsr[export]'.
+    others: pip install '.[export]'.
     """
     width_height, low_width_height = parse_size(size), parse_size(depth_size)
     from depthsr.export import export_onnx
@@ -353,6 +353,7 @@ def main() -> None:
     """Console script. A user's mistake is one line on stderr and exit status 2; a fault of ours keeps its traceback."""
     logging.basicConfig(format="depthsr: %(message)s", level=logging.WARNING)
     logging.getLogger("depthsr").setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its lines itself
     try:
         app()
     except UserError as error:
@@ -363,8 +364,8 @@ def main() -> None:
             raise
         if importlib.util.find_spec("torch") is None:
             remedy = (
-                "and this installation is without torch; install depthsr again with DEPTHSR_TORCH unset, or use "
-                "`depthsr infer` and `depthsr demo`, which need none."
+                f"and this installation is without torch; {INSTALL_TORCH}, or use `depthsr infer` and `depthsr demo`, "
+                "which need none."
             )
         else:
             remedy = f"which is missing; install it with `pip install {error.name}`."

@@ -24,6 +24,9 @@ ENVIRONMENT = {
     "DEPTHSR_TORCH": ("auto", "at build time: 0 installs without torch, for the native runtime alone"),
 }
 
+#: What to do where an installation is without torch.
+INSTALL_TORCH = "install depthsr again with DEPTHSR_TORCH unset, which brings torch"
+
 BACKENDS = ("auto", "reference", "native", "triton", "cuda")
 
 

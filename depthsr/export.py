@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from depthsr.checkpoint import load_model
+from depthsr.config import PRESETS
 from depthsr.inputs import check_sizes
 from depthsr.io.atomic import atomic_path
+from depthsr.models.baselines import BASELINES
 from depthsr.models.network import DepthSR
 from depthsr.torch_runtime import restore_on_device
 from depthsr.types import FARTHEST_OVER_MEASURED, UserError
@@ -52,7 +54,9 @@ class WholeFrame(nn.Module):
         max_depth_m_B: Tensor,
         relative_BHW: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As `restore_on_device`, but what is no value to a Predictor is none here, and no result nearer; frames of holes: 0."""
+        """As `restore_on_device`, but what is no value to a Predictor is none here, and no result nearer; frames of
+        holes: 0.
+        """
         farthest_m_B = FARTHEST_OVER_MEASURED * max_depth_m_B + quantisation_step_m_B / 2
         within_Bhw = (depth_m_Bhw <= farthest_m_B[:, None, None]) | (max_depth_m_B == 0)[:, None, None]
         valid_Bhw = (depth_m_Bhw > 0) & torch.isfinite(depth_m_Bhw) & within_Bhw
@@ -90,6 +94,10 @@ def export_onnx(
     Batches of one, float32. Raises UserError for a model that does not exist, sizes that are of no frame, a file that
     cannot be written, and missing packages.
     """
+    if name_or_path in BASELINES:
+        raise UserError(
+            f"{name_or_path} is a classical method and no network; export {', '.join(PRESETS)} or a folder."
+        )
     path = Path(path)
     if path.suffix != ".onnx":
         raise UserError(f"{path} does not end in .onnx; name a file that does.")
@@ -98,9 +106,7 @@ def export_onnx(
     check_sizes(size, low_size)
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"export needs {package}, which is missing; install it with `pip install 'depthsr[export]'`."
-            )
+            raise UserError(f"export needs {package}, which is missing; install it with `pip install '.[export]'`.")
     import onnxscript.optimizer
 
     model = load_model(name_or_path)

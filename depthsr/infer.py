@@ -7,25 +7,31 @@ prediction.depth_m                  # float32 H×W metres
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
+from depthsr.config import PRESETS
 from depthsr.consistency import consistent_with
 from depthsr.data.sparse import gathered
 from depthsr.frames import PROTOCOLS as PROTOCOLS
 from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
-from depthsr.runtime import choose_runtime
+from depthsr.runtime import RUNTIMES, choose_runtime
 from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, UserError
 from depthsr.wide_holes import Level, coarse_to_fine
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 #: Depth and expected error of one frame, H×W metres; error None: not estimated.
 Restored = tuple[np.ndarray, np.ndarray | None]
@@ -258,7 +264,7 @@ def one_by_one(restorer: Restorer, levels: Sequence[Level]) -> Callable[[], list
 
 
 def load(
-    name_or_path: str = "edge", device: str = "auto", dtype: str | torch.dtype = "auto", runtime: str = "auto"
+    name_or_path: str | Path = "edge", device: str = "auto", dtype: str | torch.dtype = "auto", runtime: str = "auto"
 ) -> Predictor:
     """A Predictor for a model or a classical baseline.
 
@@ -270,19 +276,43 @@ def load(
                   where torch is missing or would compute on the CPU too, if it can run the model (depthsr.runtime).
 
     Raises UserError for a model that does not exist, is damaged or of another kind, for a missing device, and for what
-    the runtime cannot do.
+    the runtime cannot do: a baseline runs on the CPU in fp32 alone. The log says what "auto" chose.
     """
     from depthsr.models.baselines import BASELINES
 
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise UserError(f"{name_or_path!r} is no model; give a name or a folder.")
     if name_or_path in BASELINES:
+        _check_baseline_runs_so(name_or_path, device, dtype, runtime)
         return Predictor(name_or_path, BaselineRestorer(BASELINES[name_or_path]))
-    if choose_runtime(runtime, name_or_path, device, dtype) == "torch":
+    if name_or_path not in PRESETS and not os.path.exists(name_or_path):
+        raise UserError(
+            f"there is no model {str(name_or_path)!r}; name {', '.join(PRESETS)}, a baseline ({', '.join(BASELINES)}), "
+            "or a saved model's folder that exists."
+        )
+    chosen, reason = choose_runtime(runtime, name_or_path, device, dtype)
+    if chosen == "torch":
         from depthsr import torch_runtime
 
-        return Predictor(name_or_path, torch_runtime.load_restorer(name_or_path, device, dtype))
-    from depthsr import native
+        predictor = Predictor(str(name_or_path), torch_runtime.load_restorer(name_or_path, device, dtype))
+    else:
+        from depthsr import native
 
-    return Predictor(name_or_path, native.load_restorer(name_or_path, device, dtype))
+        predictor = Predictor(str(name_or_path), native.load_restorer(name_or_path, device, dtype))
+    if reason is not None:  # not before it is known that the device is there
+        log.info("%s computes: %s.", {"torch": "torch", "native": "the native runtime"}[chosen], reason)
+    return predictor
+
+
+def _check_baseline_runs_so(name: str, device: str, dtype: Any, runtime: str) -> None:
+    """A classical method is computed on the CPU in fp32, whatever runtime computes the networks."""
+    for what, value, harmless in (
+        ("device", device, ("auto", "cpu")),
+        ("precision", str(dtype), ("auto", "fp32", "torch.float32")),
+        ("runtime", runtime, RUNTIMES),
+    ):
+        if value not in harmless:
+            raise UserError(f"{name} is a baseline, computed on the CPU in fp32: leave out {what} {value}.")
 
 
 def supported(frame: CheckedFrame) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,13 @@ class NativeRestorer:
         return self.network.infer(*frame, self.bf16, filling_m_hw)
 
 
-def load_restorer(name_or_path: str, device: str, dtype: Any) -> NativeRestorer:
+def load_restorer(name_or_path: str | Path, device: str, dtype: Any) -> NativeRestorer:
     """As depthsr.infer.load, for a model. Raises UserError as it does, and for what only torch can do."""
     if reason := why_no_module("_native"):
         raise UserError(f"the native runtime cannot start: {reason}.")
     if device not in ("auto", "cpu"):
         raise UserError(
-            f"the native runtime computes on the CPU and not on {device!r}; use --device cpu, or --runtime torch."
+            f"the native runtime computes on the CPU and not on {device!r}; use --device cpu, or {_use_torch()}."
         )
     if dtype not in PRECISIONS:
         raise UserError(f"precision {dtype} is unknown to the native runtime; choose one of {', '.join(PRECISIONS)}.")
@@ -55,12 +56,12 @@ def load_restorer(name_or_path: str, device: str, dtype: Any) -> NativeRestorer:
     model_config = read_config(folder)
     if model_config.takes_relative:
         raise UserError(
-            f"{name_or_path} needs Depth Anything, which the native runtime does not have; use --runtime torch, "
-            "or the model edge."
+            f"{name_or_path} needs Depth Anything, which the native runtime does not have; {_use_torch()}, or use the "
+            "model edge."
         )
     if departures := model_config.departures():
         raise UserError(
-            f"{name_or_path} has {', '.join(departures)}, which the native runtime does not know; use --runtime torch."
+            f"{name_or_path} has {', '.join(departures)}, which the native runtime does not know; {_use_torch()}."
         )
     if threads := config.threads():
         _native.set_threads(threads)
@@ -85,6 +86,10 @@ def rounded(weight: np.ndarray, dtype: str) -> np.ndarray:
         bits = bits + (0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
         return bits.view(np.float32)
     return weight
+
+
+def _use_torch() -> str:
+    return "use --runtime torch" if find_spec("torch") else config.INSTALL_TORCH
 
 
 def _read_weights(folder: Path) -> dict[str, np.ndarray]:

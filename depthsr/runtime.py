@@ -6,7 +6,6 @@ Decided without importing torch, which takes longer than restoring a frame.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,26 +18,26 @@ from depthsr.types import UserError
 
 RUNTIMES = ("auto", "torch", "native")
 
-log = logging.getLogger(__name__)
 
-
-def choose_runtime(runtime: str, name_or_path: str = "edge", device: str = "auto", dtype: Any = "auto") -> str:
-    """ "torch" or "native" for one of RUNTIMES and what depthsr.infer.load is given; the log says what "auto" chose.
+def choose_runtime(
+    runtime: str, name_or_path: str | Path = "edge", device: str = "auto", dtype: Any = "auto"
+) -> tuple[str, str | None]:
+    """ "torch" or "native" for one of RUNTIMES and what depthsr.infer.load is given; and why, where "auto" chose.
 
     Raises UserError for another runtime, for torch where there is none, and for a model that cannot be read.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}.")
     if runtime == "torch" and find_spec("torch") is None:
-        raise UserError("torch is not installed: install it (pip install torch), or use --runtime native.")
-    if runtime != "auto":
-        return runtime
-    chosen, reason = choose_automatically(name_or_path, device, dtype)
-    log.info("%s computes: %s.", {"torch": "torch", "native": "the native runtime"}[chosen], reason)
-    return chosen
+        raise UserError(
+            f"torch is not installed; {config.INSTALL_TORCH}, or use --runtime native, for all models but base."
+        )
+    return choose_automatically(name_or_path, device, dtype) if runtime == "auto" else (runtime, None)
 
 
-def choose_automatically(name_or_path: str = "edge", device: str = "auto", dtype: Any = "auto") -> tuple[str, str]:
+def choose_automatically(
+    name_or_path: str | Path = "edge", device: str = "auto", dtype: Any = "auto"
+) -> tuple[str, str]:
     """What "auto" means here: the runtime, and why it.
 
     On a CPU the native one is the faster and starts sooner. Without torch it is the only one, also for what it cannot

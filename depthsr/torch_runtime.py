@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def _at_once(compute: Function, device: torch.device, calls: Sequence[Inputs]) -
     return lambda: here
 
 
-def load_restorer(name_or_path: str, device: str, dtype: str | torch.dtype) -> NetworkRestorer:
+def load_restorer(name_or_path: str | Path, device: str, dtype: str | torch.dtype) -> NetworkRestorer:
     """As depthsr.infer.load, for a model. Raises UserError as it does."""
     where = resolve_device(device)
     precision = choose_precision(dtype, where)

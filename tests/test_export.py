@@ -91,7 +91,7 @@ def test_other_runtimes_compute_what_the_predictor_computes(runtime, model, requ
         (("edge", "edge.pt", SIZE, LOW_SIZE), r"edge\.pt does not end in \.onnx"),
         (("edge", "edge.onnx", LOW_SIZE, SIZE), "give a larger RGB or a smaller depth"),
         (("edge", "edge.onnx", SIZE, (0, 7)), "a frame of no pixels"),
-        (("bilinear", "edge.onnx", SIZE, LOW_SIZE), "bilinear"),
+        (("bilinear", "edge.onnx", SIZE, LOW_SIZE), "bilinear is a classical method and no network; export edge"),
     ],
 )
 def test_mistakes(arguments, said, tmp_path, monkeypatch):
@@ -105,5 +105,5 @@ def test_a_missing_package_is_told_before_anything_is_computed(tmp_path, monkeyp
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else there(name))
     monkeypatch.setattr("depthsr.export.load_model", lambda name: pytest.fail("loaded a model"))
-    with pytest.raises(UserError, match=r"export needs onnxscript.*pip install 'depthsr\[export\]'"):
+    with pytest.raises(UserError, match=r"export needs onnxscript.*pip install '\.\[export\]'"):
         export_onnx("edge", tmp_path / "edge.onnx", SIZE, LOW_SIZE)

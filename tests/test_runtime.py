@@ -32,14 +32,9 @@ def machine(monkeypatch):
     return set_up
 
 
-def test_native_on_a_machine_without_gpu(machine, caplog):
-    with caplog.at_level(logging.INFO, logger="depthsr"):
-        assert choose_runtime("auto") == "native"
-        assert choose_runtime("auto", device="cpu", dtype="fp16") == "native"
-    assert [record.message for record in caplog.records] == [
-        "the native runtime computes: on the CPU, as there is no NVIDIA driver.",
-        "the native runtime computes: the device is the CPU.",
-    ]
+def test_native_on_a_machine_without_gpu(machine):
+    assert choose_runtime("auto") == ("native", "on the CPU, as there is no NVIDIA driver")
+    assert choose_runtime("auto", device="cpu", dtype="fp16") == ("native", "the device is the CPU")
 
 
 def test_torch_where_there_is_a_gpu_or_something_that_only_torch_does(machine, monkeypatch, tmp_path):
@@ -69,31 +64,74 @@ def _model(folder, **changes) -> str:
     return str(folder)
 
 
-def test_without_torch_only_the_native_one(machine, caplog):
+def test_without_torch_only_the_native_one(machine):
     machine(torch=False, native=False)
-    with caplog.at_level(logging.INFO, logger="depthsr"):
-        assert choose_runtime("auto", device="cuda") == choose_runtime("native") == "native"
-    assert [record.message for record in caplog.records] == ["the native runtime computes: torch is not installed."]
-    with pytest.raises(UserError, match="torch is not installed: install it"):
+    assert choose_runtime("auto", device="cuda") == ("native", "torch is not installed")
+    assert choose_runtime("native") == ("native", None)
+    with pytest.raises(UserError, match="torch is not installed; install depthsr again with DEPTHSR_TORCH unset"):
         choose_runtime("torch")
 
 
 def test_what_is_named_is_taken(machine):
     machine(gpu=True)
-    assert choose_runtime("native") == "native"
+    assert choose_runtime("native") == ("native", None)
     machine()
-    assert choose_runtime("torch") == "torch"
+    assert choose_runtime("torch") == ("torch", None)
     with pytest.raises(UserError, match="runtime 'onnx' is unknown; choose one of auto, torch, native"):
         choose_runtime("onnx")
     with pytest.raises(UserError, match="does not exist; name a model"):
         choose_runtime("auto", "nowhere")
 
 
-def test_load_asks(monkeypatch, native_module):
+def test_load_asks_and_says_what_was_chosen(monkeypatch, native_module, caplog):
     for chosen in ("torch", "native"):
-        monkeypatch.setattr(infer, "choose_runtime", lambda *arguments, chosen=chosen: chosen)
-        restorer = infer.load("edge", device="cpu").restorer
+        monkeypatch.setattr(infer, "choose_runtime", lambda *arguments, chosen=chosen: (chosen, "so it is"))
+        with caplog.at_level(logging.INFO, logger="depthsr.infer"):
+            restorer = infer.load("edge", device="cpu").restorer
         assert type(restorer).__module__ == ("depthsr.torch_runtime" if chosen == "torch" else "depthsr.native")
+    assert [record.message for record in caplog.records] == [
+        "torch computes: so it is.",
+        "the native runtime computes: so it is.",
+    ]
+
+
+def test_nothing_is_said_to_compute_on_a_device_that_does_not_exist(caplog):
+    with caplog.at_level(logging.INFO, logger="depthsr"), pytest.raises(UserError, match="device 'gpu' cannot be used"):
+        infer.load("edge", device="gpu")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["bilinaer", "runs/none", None, 3])
+def test_a_model_that_does_not_exist(name):
+    said = (
+        r"there is no model '.*'; name edge, edge-s, base, a baseline \(nearest, bilinear,"
+        if str(name) == name
+        else "is no model"
+    )
+    with pytest.raises(UserError, match=said):
+        infer.load(name)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"device": "cuda"}, "device cuda"),
+        ({"dtype": "fp16"}, "precision fp16"),
+        ({"dtype": torch.bfloat16}, "precision torch.bfloat16"),
+        ({"runtime": "onnx"}, "runtime onnx"),
+    ],
+)
+def test_a_baseline_runs_in_one_way(option, words):
+    harmless = {"device": "cpu", "dtype": torch.float32, "runtime": "native"}
+    assert infer.load("bilinear", **harmless).name == "bilinear"
+    with pytest.raises(UserError, match=f"bilinear is a baseline, computed on the CPU in fp32: leave out {words}"):
+        infer.load("bilinear", **{**harmless, **option})
+
+
+def test_what_needs_torch_says_how_to_get_it(native_module, monkeypatch):
+    monkeypatch.setattr("depthsr.native.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"base needs Depth Anything.*; install depthsr again with DEPTHSR_TORCH unset"):
+        infer.load("base", runtime="native")
 
 
 # --- the GPU -------------------------------------------------------------------------------------------------------

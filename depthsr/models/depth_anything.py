@@ -6,6 +6,8 @@ fetched where depthsr was developed: tests build a small network of the same cla
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 import transformers
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from depthsr.config import DepthAnythingConfig
 from depthsr.models.relative import normalise_relative
-from depthsr.types import UserError
+from depthsr.types import SetupError
 
 #: The network's input normalisation (ImageNet).
 MEAN = (0.485, 0.456, 0.406)
@@ -57,12 +59,18 @@ class DepthAnything(nn.Module):
 
 
 def load_hub_weights(module: DepthAnything) -> None:
-    """Fetch the trained weights at the pinned revision. Raises UserError when the hub cannot be reached."""
+    """Fetch the trained weights at the pinned revision. Raises SetupError when the hub cannot be reached."""
     config = module.config
+    fetch = partial(
+        transformers.DepthAnythingForDepthEstimation.from_pretrained, config.hub_id, revision=config.revision
+    )
     try:
-        trained = transformers.DepthAnythingForDepthEstimation.from_pretrained(config.hub_id, revision=config.revision)
+        try:
+            trained = fetch(local_files_only=True)  # a revision never changes, so the hub has nothing to add
+        except OSError:
+            trained = fetch()
     except OSError as error:
-        raise UserError(
+        raise SetupError(
             f"the Depth Anything weights {config.hub_id} (revision {config.revision}) could not be fetched "
             f"({str(error).splitlines()[0]}); "
             "connect to huggingface.co, fill the hub cache, give relative depth of your own, or use the model 'edge', "

@@ -64,7 +64,7 @@ def depth_by_geometry(quads_m: np.ndarray, camera: Camera) -> tuple[np.ndarray, 
 
 @pytest.fixture(scope="module")
 def mitsuba():
-    return pytest.importorskip("mitsuba", reason="pip install 'depthsr[render]'")
+    return pytest.importorskip("mitsuba", reason="pip install '.[render]'")
 
 
 # --- the renderer ------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_varnish_adds_to_what_is_below(mitsuba):
 
 def test_without_mitsuba_the_remedy_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "mitsuba", None)
-    with pytest.raises(UserError, match=r"pip install 'depthsr\[render\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[render\]'"):
         Renderer(scene_of(quad((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0))))
 
 

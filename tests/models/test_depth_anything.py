@@ -81,7 +81,7 @@ def test_a_new_base_wants_relative_depth_and_can_fetch_its_network(tiny_base, fr
         model.infer(rgb, depth_m, valid)
     monkeypatch.setattr(
         "transformers.DepthAnythingForDepthEstimation.from_pretrained",
-        lambda hub_id, revision: tiny_base.depth_anything.network,
+        lambda hub_id, revision, local_files_only: tiny_base.depth_anything.network,
     )
     model.fetch_depth_anything()
     own, _ = model.infer(rgb, depth_m, valid)
@@ -94,6 +94,24 @@ def test_a_state_brings_the_network_it_has_weights_for(tiny_base, frame):
     model.load_state_dict(tiny_base.state_dict())
     rgb, depth_m, valid = frame()
     torch.testing.assert_close(model.eval().infer(rgb, depth_m, valid), tiny_base.infer(rgb, depth_m, valid))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_hub_is_asked_for_what_is_not_in_its_cache_alone(tiny_base, monkeypatch, cached):
+    asked = []
+
+    def from_pretrained(hub_id, revision, local_files_only=False):
+        asked.append("cache" if local_files_only else "hub")
+        if local_files_only and not cached:
+            raise OSError("not in the cache")
+        return DepthAnything(tiny_base.config.depth_anything).network
+
+    monkeypatch.setattr("transformers.DepthAnythingForDepthEstimation.from_pretrained", from_pretrained)
+    before = {name: tensor.clone() for name, tensor in tiny_base.depth_anything.state_dict().items()}
+    load_hub_weights(tiny_base.depth_anything)
+    assert asked == (["cache"] if cached else ["cache", "hub"])
+    after = tiny_base.depth_anything.state_dict()
+    assert any(not torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 def test_unreachable_weights_are_a_users_sentence(tiny_base, monkeypatch):

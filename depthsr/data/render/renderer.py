@@ -118,7 +118,7 @@ def _import_mitsuba(threads: int | None) -> ModuleType:
         import mitsuba
     except ImportError as error:
         raise UserError(
-            f"scenes are rendered by Mitsuba, which cannot be imported ({error}); pip install 'depthsr[render]'."
+            f"scenes are rendered by Mitsuba, which cannot be imported ({error}); pip install '.[render]'."
         ) from error
     mitsuba.set_variant(VARIANT)
     if threads is not None:

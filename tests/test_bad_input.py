@@ -259,6 +259,20 @@ def test_a_device_that_is_not_here(place, monkeypatch, capfd):
     )
 
 
+def test_a_backend_that_cannot_run_here(place, monkeypatch, capfd):
+    write_model("model")
+    for kind in ("rgb", "depth"):
+        Path(kind).mkdir()
+        for name in "ab":
+            shutil.copy(f"{kind}.png", f"{kind}/{name}.png")
+    from depthsr import ops
+
+    with ops.backend("cuda"):
+        said = fails(monkeypatch, capfd, *infer("rgb", "depth", "--runtime", "torch", "--device", "cpu", model="model"))
+    assert said.startswith("depthsr: DEPTHSR_BACKEND is cuda, but ")
+    assert said.endswith("; leave it unset or set it to auto.\n")
+
+
 def write_model(folder: str) -> None:
     """A small network with random weights, saved as `depthsr train` saves one."""
     from depthsr.models.network import DepthSR

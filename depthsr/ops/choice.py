@@ -22,6 +22,7 @@ from torch import Tensor
 from depthsr import config
 from depthsr.compiled import why_no_module
 from depthsr.ops import cuda_ops, reference, registration
+from depthsr.types import SetupError
 
 logger = logging.getLogger("depthsr.ops")
 
@@ -30,6 +31,10 @@ OPS = (
     "naf_block", "fill_holes", "surrounding_measurements", "joint_bilateral_upsample", "mix_candidates",
     "fit_lines",
 )  # fmt: skip
+
+
+class ForcedBackendError(SetupError, RuntimeError):
+    """The implementation that was asked for by name cannot compute what it is given."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ def is_exporting() -> bool:
 
 
 def choose(op: str, *tensors: Tensor) -> Callable[..., Any]:
-    """The function that computes `op` on these tensors. Raises RuntimeError when a forced implementation cannot."""
+    """The function that computes `op` on these tensors. Raises ForcedBackendError when a forced one cannot."""
     in_plain_torch = getattr(reference, op)
     # While exporting, the graph must need nothing of this package: ONNX and AOTInductor know torch's own ops.
     if _backend == "reference" or is_exporting():
@@ -187,7 +192,7 @@ def choose(op: str, *tensors: Tensor) -> Callable[..., Any]:
     if _backend != "auto":
         reason = why_not(_backend, op, tensors)
         if reason is not None:
-            raise RuntimeError(f"DEPTHSR_BACKEND is {_backend}, but {reason}.")
+            raise ForcedBackendError(f"DEPTHSR_BACKEND is {_backend}, but {reason}; leave it unset or set it to auto.")
         return next(i for i in IMPLEMENTATIONS if i.name == _backend).functions[op]
     compiling = torch.compiler.is_compiling()
     if compiling and op not in BETTER_THAN_COMPILED:

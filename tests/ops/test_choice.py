@@ -83,7 +83,7 @@ def test_every_backend_name_has_an_answer(random_image):
     for name in ("cuda", "triton"):
         reason = choice.why_not(name, "simple_gate", (x,))
         assert reason is not None
-        with ops.backend(name), pytest.raises(RuntimeError, match="but "):
+        with ops.backend(name), pytest.raises(RuntimeError, match=r"but .*; leave it unset"):
             ops.simple_gate(x)
     with pytest.raises(ValueError, match="no backend 'fastest'"), ops.backend("fastest"):
         pass

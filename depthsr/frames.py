@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,15 @@ import cv2
 import numpy as np
 
 from depthsr.data.resample import KERNELS
-from depthsr.inputs import check_depth, check_levels, check_picture, check_relative, check_sizes
+from depthsr.inputs import (
+    check_depth,
+    check_levels,
+    check_picture,
+    check_relative,
+    check_scale,
+    check_sizes,
+    is_number,
+)
 from depthsr.once import warn_once
 from depthsr.types import FARTHEST_OVER_MEASURED, UserError
 
@@ -28,7 +36,7 @@ log = logging.getLogger(__name__)
 class Settings:
     """What is known of a measurement; `depthsr.infer.Predictor` says what each field means.
 
-    Raises UserError for a protocol that does not exist and for distances that are none.
+    Raises UserError for a protocol or downsampling that does not exist, and for distances and scales that are none.
     """
 
     scale: float | None = None
@@ -37,6 +45,15 @@ class Settings:
     protocol: str = "metric"
     downsampling: str | None = None
 
+    @classmethod
+    def named(cls, **settings: Any) -> Settings:
+        """Settings of keywords that someone wrote. Raises UserError where there is none of that name."""
+        names = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in names:
+                raise UserError(f"there is no setting {name!r}; there are {', '.join(names)}.")
+        return cls(**settings)
+
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise UserError(f"protocol {self.protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
@@ -44,6 +61,7 @@ class Settings:
             raise UserError(f"downsampling {self.downsampling!r} is unknown; choose one of {', '.join(KERNELS)}.")
         if self.downsampling is not None and self.protocol == "ais":
             raise UserError("the challenge keeps single pixels, which no downsampling describes; leave it out.")
+        check_scale(self.scale)
         _check_positive(self.quantisation_step_m, "quantisation step", zero_allowed=True)
         _check_positive(self.max_depth_m, "largest depth")
 
@@ -145,6 +163,6 @@ def _check_unit(depth_m_hw: np.ndarray, quantisation_step_m: float) -> None:
         warn_once(log, "unit", message, np.nanmedian(depth_m_hw))
 
 
-def _check_positive(value: float | None, name: str, zero_allowed: bool = False) -> None:
-    if value is not None and not (np.isfinite(value) and (value > 0 or (zero_allowed and value == 0))):
-        raise UserError(f"{name} {value} is no distance in metres; give a positive number or leave it out.")
+def _check_positive(value: Any, name: str, zero_allowed: bool = False) -> None:
+    if value is not None and not (is_number(value) and (value > 0 or (zero_allowed and value == 0))):
+        raise UserError(f"{name} {value!r} is no distance in metres; give a positive number or leave it out.")

@@ -97,6 +97,9 @@ class BaselineRestorer:
     takes_relative = False
     is_network = False
 
+    def __str__(self) -> str:
+        return "baseline, cpu, fp32"
+
     def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
         settings = {} if protocol == "metric" else {"protocol": protocol}
         depth_m_HW = self.method(rgb_HW3, depth_m_hw, **settings)
@@ -109,6 +112,9 @@ class Predictor:
     def __init__(self, name: str, restorer: Restorer | BatchRestorer) -> None:
         self.name = name
         self.restorer = restorer
+
+    def __repr__(self) -> str:
+        return f"<Predictor {self.name}: {self.restorer}>"
 
     def __call__(
         self,
@@ -151,7 +157,7 @@ class Predictor:
 
         Raises UserError for the first that cannot be a frame, and says which; nothing is computed then.
         """
-        checked = list(self._all_checked(frames, Settings(**settings)))
+        checked = list(self._all_checked(frames, Settings.named(**settings)))
         of_a_kind: dict[Hashable, list[int]] = {}
         for number, frame in enumerate(checked):
             of_a_kind.setdefault(frame.kind, []).append(number)
@@ -172,7 +178,7 @@ class Predictor:
         At the first that cannot be a frame the stream ends with a UserError that says which it was, after the
         predictions of all before it. So it does with whatever `frames` raises.
         """
-        return self._in_order(self._all_checked(frames, Settings(**settings)))
+        return self._in_order(self._all_checked(frames, Settings.named(**settings)))
 
     def _in_order(self, frames: Iterator[CheckedFrame]) -> Iterator[Prediction]:
         ahead = self.restorer.ahead if isinstance(self.restorer, BatchRestorer) else 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,17 @@ def check_picture(rgb: Any) -> np.ndarray:
     return as_picture(as_array(rgb, "RGB"), "the RGB")
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a finite real number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_scale(scale: Any) -> None:
+    """Raises UserError unless it is None or a positive number."""
+    if scale is not None and not (is_number(scale) and scale > 0):
+        raise UserError(f"depth scale {scale!r} makes no metres; give a positive number of metres per unit.")
+
+
 def check_depth(depth: Any, scale: float | None = None) -> np.ndarray:
     """h×w float32 metres with NaN = no value.
 
@@ -57,11 +70,10 @@ def check_depth(depth: Any, scale: float | None = None) -> np.ndarray:
 
     Raises UserError for negative depth, for a map without a single value, and for what is no h×w array of numbers.
     """
+    check_scale(scale)
     depth = _map(depth, "depth")
     if scale is None:
         scale = MILLIMETRE_M if np.issubdtype(depth.dtype, np.integer) else 1.0
-    if not (np.isfinite(scale) and scale > 0):
-        raise UserError(f"depth scale {scale} makes no metres; give a positive number of metres per unit.")
     no_value = ~np.isfinite(depth) | (depth == 0)
     if depth.dtype == np.uint16:
         no_value |= depth == np.iinfo(np.uint16).max

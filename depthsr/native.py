@@ -28,12 +28,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NativeRestorer:
-    """A depthsr.infer.Restorer on depthsr._native.Network; bf16: activations are stored and multiplied in bfloat16."""
+    """A depthsr.infer.Restorer on depthsr._native.Network.
+
+    bf16     activations are stored and multiplied in bfloat16.
+    weights  what they were rounded to, one of PRECISIONS.
+    """
 
     network: Any
     bf16: bool = False
+    weights: str = "fp32"
     takes_relative = False
     is_network = True
+
+    def __str__(self) -> str:
+        arithmetic = "bf16" if self.bf16 else "fp32"
+        return f"native, cpu, {arithmetic if self.weights == arithmetic else f'{self.weights} weights in {arithmetic}'}"
 
     def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
         frame = rgb_HW3, depth_m_hw, quantisation_step_m, max_depth_m or 0.0
@@ -73,7 +82,8 @@ def load_restorer(name_or_path: str | Path, device: str, dtype: Any) -> NativeRe
     has_fast_bf16 = "bf16" in instruction_set()  # to store in bfloat16 alone is a twentieth slower (AVX2, edge)
     if dtype in ("fp16", "bf16") and not has_fast_bf16:
         log.info("%s weights, computed in fp32: this CPU has no fast half-precision arithmetic.", dtype)
-    return NativeRestorer(network, bf16=dtype in ("fp16", "bf16") and has_fast_bf16)
+    half = dtype in ("fp16", "bf16")
+    return NativeRestorer(network, bf16=half and has_fast_bf16, weights=dtype if half else "fp32")
 
 
 def rounded(weight: np.ndarray, dtype: str) -> np.ndarray:

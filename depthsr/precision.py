@@ -24,6 +24,11 @@ class Precision:
     arithmetic: torch.dtype
     reason: str = ""
 
+    def __str__(self) -> str:
+        names = {dtype: name for name, dtype in DTYPES.items()}
+        weights, arithmetic = names[self.weights], names[self.arithmetic]
+        return weights if weights == arithmetic else f"{weights} weights in {arithmetic}"
+
 
 def choose_precision(dtype: str | torch.dtype, device: torch.device) -> Precision:
     """The precision for "auto" (fp32), a name in DTYPES or one of their torch dtypes. Raises UserError for others."""

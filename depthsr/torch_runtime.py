@@ -88,6 +88,9 @@ class NetworkRestorer:
 
     is_network = True
 
+    def __str__(self) -> str:
+        return f"torch, {self.device}, {self.precision}"
+
     @property
     def takes_relative(self) -> bool:
         return self.model.config.takes_relative

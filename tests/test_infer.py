@@ -273,12 +273,34 @@ def test_a_relative_depth_of_ones_own_is_used_and_its_unit_does_not_matter(tmp_p
         ({"max_depth_m": 0}, "largest depth 0 is no distance"),
         ({"max_depth_m": float("nan")}, "largest depth nan is no distance"),
         ({"quantisation_step_m": -1.0}, "quantisation step -1.0 is no distance"),
+        ({"max_depth_m": "5"}, "largest depth '5' is no distance"),
+        ({"quantisation_step_m": True}, "quantisation step True is no distance"),
         ({"scale": 0.0}, "depth scale 0.0 makes no metres"),
+        ({"scale": "0.001"}, "depth scale '0.001' makes no metres"),
+        ({"downsampling": ["box"]}, r"downsampling \['box'\] is unknown; choose one of"),
+        (
+            {"scal": 1.0},
+            "there is no setting 'scal'; there are scale, quantisation_step_m, max_depth_m, protocol, down",
+        ),
     ],
 )
 def test_options_that_make_no_sense(options, words):
+    predictor = load("nearest")
     with pytest.raises(UserError, match=words):
-        load("nearest")(*frame(), **options)
+        predictor.batch([frame()], **options)
+    with pytest.raises(UserError, match=words):
+        next(predictor.stream([frame()], **options))
+    if "scal" not in options:
+        with pytest.raises(UserError, match=words):
+            predictor(*frame(), **options)
+
+
+def test_numbers_of_every_kind_are_taken():
+    rgb, depth_m = frame()
+    expected = load("nearest")(rgb, depth_m, scale=0.5, max_depth_m=2)
+    assert expected.depth_m.max() < 2
+    actual = load("nearest")(rgb, depth_m, scale=np.float32(0.5), max_depth_m=np.int64(2))
+    np.testing.assert_array_equal(actual.depth_m, expected.depth_m)
 
 
 def test_fp16_weights_are_half_precision_and_the_result_close(saved_model, caplog, monkeypatch):
@@ -307,6 +329,20 @@ def test_half_precision_arithmetic_gives_nearly_the_same_depth(saved_model, dtyp
     actual, expected = half(rgb, depth_m), load(saved_model, device="cpu", runtime="torch")(rgb, depth_m)
     assert actual.depth_m.dtype == actual.error_m.dtype == np.float32
     np.testing.assert_allclose(actual.depth_m, expected.depth_m, atol=0.02 if dtype == "fp16" else 0.15)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "native"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_predictor_says_what_computes_it(saved_model, runtime, fast, monkeypatch, request):
+    monkeypatch.setattr(precision, "_cpu_has", lambda features: fast)
+    if runtime == "native":
+        request.getfixturevalue("native_module")
+        monkeypatch.setattr("depthsr.native.instruction_set", lambda: "avx512bf16" if fast else "avx2")
+    model = saved_model if runtime == "torch" else "edge"
+    for dtype, said in (("auto", "fp32"), ("bf16", "bf16" if fast else "bf16 weights in fp32")):
+        predictor = load(model, "cpu", dtype, runtime)
+        assert repr(predictor) == f"<Predictor {model}: {runtime}, cpu, {said}>"
+    assert repr(load("bilinear")) == "<Predictor bilinear: baseline, cpu, fp32>"
 
 
 def test_choice_of_precision(monkeypatch):

@@ -226,5 +226,5 @@ def test_settings_that_make_no_sense_are_told_before_a_frame_is_read():
     for call in (load("nearest").batch, load("nearest").stream):
         with pytest.raises(UserError, match="protocol 'nyu' is unknown"):
             call(camera(), protocol="nyu")
-        with pytest.raises(TypeError, match="colour"):
+        with pytest.raises(UserError, match="there is no setting 'colour'; there are scale, "):
             call(camera(), colour="red")

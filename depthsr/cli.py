@@ -11,23 +11,22 @@ import typing
 import click
 
 from depthsr import __version__
-from depthsr.cli_options import device_option, fp16_option, model_option, parse_size, train_config_options
-from depthsr.config import INSTALL_TORCH, RELATIVE_SOURCES, train_config
+from depthsr.cli_options import Folder, device_option, fp16_option, model_option, parse_size, train_config_options
+from depthsr.config import (
+    ALSO,
+    DEPTH_FORMATS,
+    DOWNSAMPLINGS,
+    INPUT_PROTOCOLS,
+    INSTALL_TORCH,
+    PROTOCOLS,
+    RELATIVE_SOURCES,
+    RUNTIMES,
+    train_config,
+)
 from depthsr.types import UserError
 
 #: Packages that an installation with DEPTHSR_TORCH=0 does not bring.
 LEFT_OUT_WITHOUT_TORCH = ("torch", "transformers", "huggingface_hub", "tensorboard")
-
-#: What the library offers, said again so that help needs no import; a test keeps them equal.
-PROTOCOLS = (
-    "ais", "gdsr-x4", "gdsr-x8", "gdsr-x16", "gdsr-x4-noisy", "gdsr-x8-noisy", "gdsr-x16-noisy",
-    "tof", "stereo", "matched", "points", "lidar", "clean",
-)  # fmt: skip
-INPUT_PROTOCOLS = ("metric", "ais")
-RUNTIMES = ("auto", "torch", "native")
-DOWNSAMPLINGS = ("bicubic", "bilinear", "box")
-DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
-ALSO = ("error", "confidence", "valid")
 
 FRAMES = "FILE|DIR|GLOB"
 DEPTH_SCALE_HELP = "Metres per stored unit{}. Default: integers are millimetres, floats metres."
@@ -44,7 +43,7 @@ class Commands(click.Group):
     cls=Commands,
     help="Turn an RGB image and a poor depth map into a sharp metric depth map at the RGB's resolution.",
     epilog="Start with `depthsr demo`. `depthsr COMMAND --help` tells more about a command.",
-    context_settings={"show_default": True},
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="depthsr", message="%(prog)s %(version)s", help="Show it.")
 def app() -> None: ...
@@ -53,7 +52,7 @@ def app() -> None: ...
 @app.command()
 @click.option("--rgb", required=True, metavar=FRAMES, help="RGB picture: FILE, DIR or a quoted GLOB.")
 @click.option("--depth", required=True, metavar=FRAMES, help="Depth map of the same view; paired by name.")
-@click.option("--out", required=True, metavar="DIR", help="Folder for NAME.png (depth) and NAME.vis.png (picture).")
+@click.option("--out", required=True, type=Folder(), help="Folder for NAME.png (depth) and NAME.vis.png (picture).")
 @fp16_option
 @model_option
 @click.option("--relative", metavar=FRAMES, help="Your own relative depth, larger = nearer (base).")
@@ -81,7 +80,7 @@ def app() -> None: ...
 @click.option(
     "--format",
     "depth_format",
-    type=click.Choice(DEPTH_FORMATS),
+    type=click.Choice(DEPTH_FORMATS, case_sensitive=False),
     help="Of the written depth. Default: png (16-bit, millimetres); npy with ais.",
 )
 @click.option(
@@ -146,7 +145,7 @@ def infer(
 
 
 @app.command()
-@click.option("--out", default="depthsr-demo", metavar="DIR", help="Folder for the sample, the result and the picture.")
+@click.option("--out", default="depthsr-demo", type=Folder(), help="Folder for the sample, the result and the picture.")
 @model_option
 @device_option
 def demo(out: str, model: str, device: str) -> None:
@@ -280,7 +279,7 @@ def evaluate(
 
 @app.command()
 @click.option("--depth", required=True, metavar=FRAMES, help="Good depth to spoil.")
-@click.option("--out", required=True, metavar="DIR", help="Folder for NAME.npy.")
+@click.option("--out", required=True, type=Folder(), help="Folder for NAME.npy.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), required=True, help="The law of the degradation.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="The same seed gives the same noise.")
 @click.option("--depth-scale", type=float, help=DEPTH_SCALE_HELP.format(""))
@@ -303,7 +302,7 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--out", required=True, metavar="DIR", help="Folder for rgb/NAME.png and depth/NAME.npy.")
+@click.option("--out", required=True, type=Folder(), help="Folder for rgb/NAME.png and depth/NAME.npy.")
 @click.option("--scenes", required=True, type=int, help="How many scenes.")
 @click.option("--frames", required=True, type=int, help="Frames of each scene, every one from another place.")
 @click.option("--seed", default=0, help="Of the first scene; the others count on from it.")

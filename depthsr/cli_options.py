@@ -6,10 +6,11 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
-from depthsr.config import TrainConfig
+from depthsr.config import DEPTH_SUFFIXES, TrainConfig
 from depthsr.types import UserError
 
 #: Of each field of TrainConfig.
@@ -50,6 +51,22 @@ TRAIN_HELP = {
     "validate_steps": "Steps between validations.",
     "device": "auto, cpu, cuda, cuda:1, ...",
 }
+
+
+class Folder(click.ParamType):
+    """A folder to write to. Raises UserError for a name that was most likely meant for a file."""
+
+    name = "DIR"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        path = Path(value)
+        if not value:
+            raise UserError("--out is empty; name a folder, . for this one.")
+        if path.suffix.lower() in DEPTH_SUFFIXES and not path.is_dir():
+            raise UserError(
+                f"--out {value} is a file's name, and a folder is wanted; try --out {path.with_suffix('')}."
+            )
+        return value
 
 
 def model_option(command: Callable) -> Callable:

@@ -53,6 +53,40 @@ def threads() -> int | None:
     return int(value)
 
 
+# --- words that the command line and Python share ----------------------------------------------------------------
+
+GDSR_FACTORS = (4, 8, 16)
+
+#: Laws of degradation (depthsr.data.degrade).
+PROTOCOLS = (
+    "ais",
+    *(f"gdsr-x{factor}" for factor in GDSR_FACTORS),
+    *(f"gdsr-x{factor}-noisy" for factor in GDSR_FACTORS),
+    "tof",
+    "stereo",
+    "matched",
+    "points",
+    "lidar",
+    "clean",
+)
+
+#: What a measurement is (depthsr.infer.Predictor).
+INPUT_PROTOCOLS = ("metric", "ais")
+
+#: How depth is made smaller (depthsr.data.resample).
+DOWNSAMPLINGS = ("bicubic", "bilinear", "box")
+
+#: What computes a network (depthsr.runtime).
+RUNTIMES = ("auto", "torch", "native")
+
+#: What depth is written as, and how the names end of the files that it is read from (depthsr.io).
+DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
+DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".tif", ".tiff", ".pfm")
+
+#: What can be written beside the depth (depthsr.infer_files).
+ALSO = ("error", "confidence", "valid")
+
+
 # --- model -----------------------------------------------------------------------------------------------------
 
 

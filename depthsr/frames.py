@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from depthsr.data.resample import KERNELS
+from depthsr.config import DOWNSAMPLINGS, INPUT_PROTOCOLS
 from depthsr.inputs import (
     check_depth,
     check_levels,
@@ -23,8 +23,6 @@ from depthsr.inputs import (
 )
 from depthsr.once import warn_once
 from depthsr.types import FARTHEST_OVER_MEASURED, UserError
-
-PROTOCOLS = ("metric", "ais")
 
 #: Beyond this no depth camera measures; half of a frame's values out there are most likely in another unit.
 LIKELY_MAX_DEPTH_M = 1000.0
@@ -55,10 +53,10 @@ class Settings:
         return cls(**settings)
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise UserError(f"protocol {self.protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}.")
-        if self.downsampling not in (None, *KERNELS):
-            raise UserError(f"downsampling {self.downsampling!r} is unknown; choose one of {', '.join(KERNELS)}.")
+        if self.protocol not in INPUT_PROTOCOLS:
+            raise UserError(f"protocol {self.protocol!r} is unknown; choose one of {', '.join(INPUT_PROTOCOLS)}.")
+        if self.downsampling not in (None, *DOWNSAMPLINGS):
+            raise UserError(f"downsampling {self.downsampling!r} is unknown; choose one of {', '.join(DOWNSAMPLINGS)}.")
         if self.downsampling is not None and self.protocol == "ais":
             raise UserError("the challenge keeps single pixels, which no downsampling describes; leave it out.")
         check_scale(self.scale)
@@ -75,8 +73,8 @@ class CheckedFrame:
     relative_HW          float32, larger = nearer, any unit; or None.
     quantisation_step_m  0 = none known.
     max_depth_m          None = unknown.
-    protocol             one of PROTOCOLS.
-    downsampling         one of KERNELS, None = unknown.
+    protocol             one of INPUT_PROTOCOLS.
+    downsampling         one of DOWNSAMPLINGS, None = unknown.
     """
 
     rgb_HW3: np.ndarray

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
-from depthsr.config import PRESETS
+from depthsr.config import PRESETS, RUNTIMES
 from depthsr.consistency import consistent_with
 from depthsr.data.sparse import gathered
-from depthsr.frames import PROTOCOLS as PROTOCOLS
 from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
-from depthsr.runtime import RUNTIMES, choose_runtime
+from depthsr.runtime import choose_runtime
 from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, UserError
 from depthsr.wide_holes import Level, coarse_to_fine
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depthsr.config import ALSO
 from depthsr.frames import Settings
 from depthsr.infer import BaselineRestorer, Predictor
 from depthsr.io import (
@@ -25,9 +26,6 @@ from depthsr.io import (
 )
 from depthsr.types import Prediction, SetupError, UserError
 
-#: What can be written beside the depth.
-ALSO = ("error", "confidence", "valid")
-
 #: Of a frame; where less is near a measurement, most of the result is a guess, and that is said.
 LEAST_VALID_SHARE = 0.5
 
@@ -42,7 +40,7 @@ class FileOptions:
     depth_scale          metres per stored unit; None: integers are millimetres, floating point metres.
     quantisation_step_m, max_depth_m, downsampling   as in Predictor.
     depth_format         one of depthsr.io.DEPTH_FORMATS.
-    also                 of ALSO: write these fields of the Prediction too.
+    also                 of ALSO: write these fields of the Prediction too. Raises UserError for another word.
     picture              also write NAME.vis.png: RGB, input and result side by side.
     """
 
@@ -54,6 +52,11 @@ class FileOptions:
     depth_format: str = "png"
     also: Sequence[str] = ()
     picture: bool = True
+
+    def __post_init__(self) -> None:
+        for word in self.also:
+            if word not in ALSO:
+                raise UserError(f"{word!r} cannot be written; choose of {', '.join(ALSO)}.")
 
     @property
     def settings(self) -> Settings:

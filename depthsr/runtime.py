@@ -16,18 +16,16 @@ from depthsr.compiled import why_no_module
 from depthsr.model_files import model_folder, read_config
 from depthsr.types import UserError
 
-RUNTIMES = ("auto", "torch", "native")
-
 
 def choose_runtime(
     runtime: str, name_or_path: str | Path = "edge", device: str = "auto", dtype: Any = "auto"
 ) -> tuple[str, str | None]:
-    """ "torch" or "native" for one of RUNTIMES and what depthsr.infer.load is given; and why, where "auto" chose.
+    """ "torch" or "native" for one of config.RUNTIMES and what infer.load is given; and why, where "auto" chose.
 
     Raises UserError for another runtime, for torch where there is none, and for a model that cannot be read.
     """
-    if runtime not in RUNTIMES:
-        raise UserError(f"runtime {runtime!r} is unknown; choose one of {', '.join(RUNTIMES)}.")
+    if runtime not in config.RUNTIMES:
+        raise UserError(f"runtime {runtime!r} is unknown; choose one of {', '.join(config.RUNTIMES)}.")
     if runtime == "torch" and find_spec("torch") is None:
         raise UserError(
             f"torch is not installed; {config.INSTALL_TORCH}, or use --runtime native, for all models but base."

@@ -236,6 +236,16 @@ def test_an_out_folder_that_is_a_file(place, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize(
+    ("out", "words"), [("", "--out is empty"), ("new/a.PNG", "try --out new/a."), ("a.npy", "try --out a.")]
+)
+def test_an_out_folder_that_is_named_like_a_file(place, monkeypatch, capfd, out, words):
+    degrade = ["degrade", "--depth", "depth.png", "--protocol", "tof", "--out", out]
+    for arguments in (infer("rgb.png", "depth.png", "--out", out), degrade, ["demo", "--out", out]):
+        assert words in fails(monkeypatch, capfd, *arguments)
+    assert sorted(os.listdir()) == ["depth.png", "rgb.png"]
+
+
+@pytest.mark.parametrize(
     ("more", "words"),
     [
         (("--depth-scale", "0"), "depth scale 0.0 makes no metres"),

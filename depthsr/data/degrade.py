@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from depthsr.config import PROTOCOLS as PROTOCOLS
 from depthsr.data.augment import farthest, random_depth_curve, random_hills, random_misalignment, random_reach
 from depthsr.data.blobs import blobs
 from depthsr.data.matching import Matcher, matched_stereo, random_matcher
@@ -32,7 +33,6 @@ AIS_MULTIPLICATIVE = (0.003, 0.019)
 GDSR_DOWNSAMPLING = "bicubic"
 TOF_DOWNSAMPLING = "box"
 
-GDSR_FACTORS = (4, 8, 16)
 #: Of the "-noisy" protocols: standard deviation as a share of the depth.
 GDSR_NOISE = 0.02
 
@@ -49,18 +49,6 @@ LIDAR_SPACING_PX = 15.0
 LIDAR_STEP_PX = 2
 #: Standard deviation as a share of the depth.
 LIDAR_NOISE = 0.003
-
-PROTOCOLS = (
-    "ais",
-    *(f"gdsr-x{factor}" for factor in GDSR_FACTORS),
-    *(f"gdsr-x{factor}-noisy" for factor in GDSR_FACTORS),
-    "tof",
-    "stereo",
-    "matched",
-    "points",
-    "lidar",
-    "clean",
-)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from depthsr.config import DOWNSAMPLINGS
+
 
 def cubic(x: np.ndarray) -> np.ndarray:
     """Keys' cubic kernel with a = -0.5, support 2 (Keys 1981): the "bicubic" of MATLAB's imresize and Pillow."""
@@ -26,11 +28,10 @@ def triangle(x: np.ndarray) -> np.ndarray:
     return np.maximum(1 - np.abs(x), 0)
 
 
-KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
-    "bicubic": (cubic, 2.0),
-    "bilinear": (triangle, 1.0),
-    "box": (box, 0.5),
-}
+#: Name -> function, support.
+KERNELS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = dict(
+    zip(DOWNSAMPLINGS, ((cubic, 2.0), (triangle, 1.0), (box, 0.5)), strict=True)
+)
 
 
 @lru_cache(maxsize=256)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from depthsr.config import DEPTH_FORMATS, DEPTH_SUFFIXES
 from depthsr.io.atomic import atomic_path, check_writable
-from depthsr.io.depth import DEPTH_FORMATS, DEPTH_SUFFIXES, read_depth, read_values, write_depth
+from depthsr.io.depth import read_depth, read_values, write_depth
 from depthsr.io.image import check_picture_suffix
 from depthsr.io.pairing import Inputs, expand, pair_inputs
 from depthsr.io.picture import colourise, depth_range, side_by_side, write_picture

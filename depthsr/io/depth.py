@@ -14,15 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from depthsr.config import DEPTH_FORMATS, DEPTH_SUFFIXES
 from depthsr.io.atomic import atomic_path
 from depthsr.io.exr import read_exr, write_exr
 from depthsr.io.image import decode, encode, read_bytes
 from depthsr.io.pfm import read_pfm
 from depthsr.types import MILLIMETRE_M, SKY_FLOAT16, UserError
-
-#: What `--format` takes.
-DEPTH_FORMATS = ("png", "npy", "exr", "tiff", "pfm")
-DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".exr", ".tif", ".tiff", ".pfm")
 
 NO_VALUE_UINT16 = 65535
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthsr.io.depth import DEPTH_SUFFIXES
+from depthsr.config import DEPTH_SUFFIXES
 from depthsr.io.rgb import RGB_SUFFIXES
 from depthsr.types import UserError
 

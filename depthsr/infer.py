@@ -24,7 +24,7 @@ from depthsr.data.sparse import gathered
 from depthsr.frames import CheckedFrame, Settings, check_frame
 from depthsr.inputs import unit_rgb
 from depthsr.runtime import choose_runtime
-from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, UserError
+from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, SetupError, UserError
 from depthsr.wide_holes import Level, coarse_to_fine
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Predictor:
 
     def _checked(self, rgb: Any, depth: Any, relative: Any, settings: Settings) -> CheckedFrame:
         if relative is not None and not self.restorer.takes_relative:
-            raise UserError(f"{self.name} takes no relative depth; leave it out, or use the model base.")
+            raise SetupError(f"{self.name} takes no relative depth; leave it out, or use the model base.")
         frame = check_frame(rgb, depth, relative, settings)
         if not self.restorer.is_network or settings.downsampling is not None:
             return frame

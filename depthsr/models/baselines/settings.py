@@ -22,6 +22,8 @@ SETTINGS: dict[str, dict[str, dict]] = {
         "tof": {"radius_px": 2, "eps": 0.0001, "guide": "mean"},  # 19.009, 5.476
         "stereo": {"radius_px": 3, "eps": 0.0001, "guide": "centre"},  # 8.097, 2.653
         "matched": {"radius_px": 12, "eps": 1e-05, "guide": "centre"},  # 10.567, 4.335
+        "points": {"radius_px": 12, "eps": 1e-05, "guide": "centre"},  # TODO
+        "lidar": {"radius_px": 12, "eps": 1e-05, "guide": "centre"},  # TODO
     },
     "joint_bilateral": {
         "ais": {"sigma_colour": 30, "sigma_space_px": 0.8, "guide": "centre"},  # 8.541, 4.046
@@ -34,6 +36,8 @@ SETTINGS: dict[str, dict[str, dict]] = {
         "tof": {"sigma_colour": 45, "sigma_space_px": 1.4, "guide": "mean"},  # 16.777, 4.208
         "stereo": {"sigma_colour": 20, "sigma_space_px": 1.4, "guide": "centre"},  # 8.555, 2.495
         "matched": {"sigma_colour": 20, "sigma_space_px": 3.0, "guide": "centre"},  # 11.099, 4.109
+        "points": {"sigma_colour": 20, "sigma_space_px": 3.0, "guide": "centre"},  # TODO
+        "lidar": {"sigma_colour": 20, "sigma_space_px": 3.0, "guide": "centre"},  # TODO
     },
     "fast_global_smoother": {
         "ais": {"smoothness": 100, "sigma_colour": 6},  # 9.768, 4.305
@@ -46,6 +50,8 @@ SETTINGS: dict[str, dict[str, dict]] = {
         "tof": {"smoothness": 1000, "sigma_colour": 6},  # 16.437, 4.363
         "stereo": {"smoothness": 1000, "sigma_colour": 4},  # 6.986, 2.333
         "matched": {"smoothness": 1000, "sigma_colour": 6},  # 10.323, 4.024
+        "points": {"smoothness": 1000, "sigma_colour": 6},  # TODO
+        "lidar": {"smoothness": 1000, "sigma_colour": 6},  # TODO
     },
 }
 

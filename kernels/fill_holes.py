@@ -37,12 +37,12 @@ def _forward_halve(x_ptr, valid_ptr, out_ptr, out_valid_ptr, height, width, out_
             y, x = 2 * row + down, 2 * column + right
             at = (frame * height + y) * width + x
             inside = exists & (y < height) & (x < width)
-            is_valid = inside & (tl.load(valid_ptr + at, mask=inside, other=0) != 0)
+            is_valid = inside & tl.load(valid_ptr + at, mask=inside, other=0)
             total += tl.load(x_ptr + at, mask=is_valid, other=0.0).to(tl.float32)
             count += is_valid.to(tl.float32)
     out = frame * out_height * out_width + row * out_width + column
     tl.store(out_ptr + out, total / tl.maximum(count, 1.0), mask=exists)
-    tl.store(out_valid_ptr + out, (count > 0).to(tl.uint8), mask=exists)
+    tl.store(out_valid_ptr + out, count > 0, mask=exists)
 
 
 @triton.jit
@@ -70,14 +70,14 @@ def _forward(x_ptr, valid_ptr, coarse_ptr, out_ptr, height, width, coarse_height
     lower = (1.0 - right_share) * bottom_left + right_share * bottom_right
     value = (1.0 - lower_share) * upper + lower_share * lower
     at = frame * height * width + row * width + column
-    is_valid = exists & (tl.load(valid_ptr + at, mask=exists, other=0) != 0)
+    is_valid = exists & tl.load(valid_ptr + at, mask=exists, other=0)
     value = tl.where(is_valid, tl.load(x_ptr + at, mask=is_valid, other=0.0).to(tl.float32), value)
     tl.store(out_ptr + at, value.to(out_ptr.dtype.element_ty), mask=exists)
 
 
 def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
     """Both contiguous; so is the result."""
-    levels = [(x_B1hw, valid_B1hw.view(torch.uint8))]
+    levels = [(x_B1hw, valid_B1hw)]
     while max(levels[-1][0].shape[2:]) > 1:
         levels.append(_halve(*levels[-1]))
     if len(levels) == 1:  # a pixel with none around it
@@ -95,11 +95,11 @@ def fill_holes(x_B1hw: Tensor, valid_B1hw: Tensor) -> Tensor:
 
 
 def _halve(x_B1hw: Tensor, valid_B1hw: Tensor) -> tuple[Tensor, Tensor]:
-    """The next coarser level, float32, and which of it is valid, uint8."""
+    """The next coarser level, float32, and which of it is valid."""
     batch, _, height, width = x_B1hw.shape
     shape = (batch, 1, -(-height // 2), -(-width // 2))
     out = torch.empty(shape, dtype=torch.float32, device=x_B1hw.device)
-    out_valid = torch.empty(shape, dtype=torch.uint8, device=x_B1hw.device)
+    out_valid = torch.empty(shape, dtype=torch.bool, device=x_B1hw.device)
     launcher(_forward_halve)[(triton.cdiv(shape[2] * shape[3], BLOCK), batch)](
         x_B1hw, valid_B1hw, out, out_valid, height, width, shape[2], shape[3], BLOCK=BLOCK
     )

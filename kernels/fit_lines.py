@@ -111,7 +111,7 @@ def _forward_fit(relative_ptr, inverse_ptr, deviation_ptr, open_ptr, sums_ptr, r
     inverse = tl.load(inverse_ptr + at, mask=exists, other=1.0)
     fitted = scale * tl.load(relative_ptr + at, mask=exists, other=0.0) + offset
     deviations = (fitted - inverse) / (2.0 * tl.load(deviation_ptr + at, mask=exists, other=1.0))
-    bound = (tl.load(open_ptr + at, mask=exists, other=0) != 0) & (fitted <= inverse)
+    bound = tl.load(open_ptr + at, mask=exists, other=0) & (fitted <= inverse)
     tl.store(trust_ptr + at, tl.where(bound, trust_in_bound, 1.0 / (1.0 + deviations * deviations)), mask=exists)
     tl.store(scale_ptr + at, scale, mask=exists)
     tl.store(offset_ptr + at, offset, mask=exists)
@@ -133,7 +133,7 @@ def fit_lines(
             relative_B1hw, inverse_B1hw, deviation_B1hw, trust, sums, rows, height, width, REACH=reach, BLOCK=block,
         )  # fmt: skip
         launcher(_forward_fit)[(height, batch)](
-            relative_B1hw, inverse_B1hw, deviation_B1hw, open_end_B1hw.view(torch.uint8), sums, rows, trust, scale,
+            relative_B1hw, inverse_B1hw, deviation_B1hw, open_end_B1hw, sums, rows, trust, scale,
             offset, height, width, frame_share, trust_in_bound, least_variance, REACH=reach, BLOCK=block,
             BLOCK_ROWS=block_rows,
         )  # fmt: skip

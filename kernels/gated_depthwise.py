@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from depthsr.kernels.block_sizes import Blocks, blocks_for
-from depthsr.kernels.launch import launcher
+from depthsr.kernels.launch import empty_channels_last, launcher
 
 #: Rows of a tile. Square tiles read the fewest values twice; 4 rows of 8 or 16 pixels are close.
 ROWS = 4
@@ -144,10 +144,7 @@ def gated_depthwise_with_partial_sums(u_B2CHW: Tensor, weight_2C133: Tensor, bia
     channels = doubled // 2
     blocks = blocks_for("depthwise", u_B2CHW, channels)
     grid = _grid(height, width, channels, batch, blocks)
-    y = torch.empty(
-        (batch, channels, height, width), dtype=u_B2CHW.dtype, device=u_B2CHW.device,
-        memory_format=torch.channels_last,
-    )  # fmt: skip
+    y = empty_channels_last(batch, channels, height, width, u_B2CHW)
     partial = u_B2CHW.new_empty((batch, grid[0], channels), dtype=torch.float32)
     launcher(_forward)[grid](
         u_B2CHW, weight_2C133, bias_2C, y, partial, height, width, CHANNELS=channels, ROWS=ROWS,

@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from depthsr.kernels.block_sizes import SUMMING_PROGRAMS, blocks_for, padded
-from depthsr.kernels.launch import launcher
+from depthsr.kernels.launch import empty_channels_last, launcher
 from depthsr.kernels.tiles import (
     dot,
     load_matrix,
@@ -89,9 +89,7 @@ def layer_norm_conv1x1(x_BCHW: Tensor, weight_OC: Tensor, bias_O: Tensor, eps: f
     """x channels_last, as the result; weight of x's type; bias float32."""
     batch, _, height, width = x_BCHW.shape
     outputs, channels = weight_OC.shape  # not x's, which may be symbolic while torch.compile traces
-    out = torch.empty(
-        (batch, outputs, height, width), dtype=x_BCHW.dtype, device=x_BCHW.device, memory_format=torch.channels_last
-    )
+    out = empty_channels_last(batch, outputs, height, width, x_BCHW)
     blocks = blocks_for("input", x_BCHW, channels)
     pixels = _pixels(x_BCHW)
     launcher(_forward)[(triton.cdiv(pixels, blocks.pixels),)](

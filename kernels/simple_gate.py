@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from depthsr.kernels.launch import launcher
+from depthsr.kernels.launch import empty_channels_last, launcher
 
 #: Values a program computes: 8 a thread with 4 warps, one 16-byte load each in half precision. Not measured yet.
 BLOCK = 1024
@@ -51,10 +51,10 @@ def _inner(x_B2CHW: Tensor) -> int:
 def simple_gate(x_B2CHW: Tensor) -> Tensor:
     """x dense in one of the two layouts; the result has the same."""
     batch, channels, height, width = x_B2CHW.shape
-    layout = torch.contiguous_format if x_B2CHW.is_contiguous() else torch.channels_last
-    out = torch.empty(
-        (batch, channels // 2, height, width), dtype=x_B2CHW.dtype, device=x_B2CHW.device, memory_format=layout
-    )
+    if x_B2CHW.is_contiguous():
+        out = x_B2CHW.new_empty((batch, channels // 2, height, width))
+    else:
+        out = empty_channels_last(batch, channels // 2, height, width, x_B2CHW)
     elements = out.numel()
     launcher(_forward)[(triton.cdiv(elements, BLOCK),)](x_B2CHW, out, elements, _inner(x_B2CHW), BLOCK=BLOCK)
     return out

@@ -40,7 +40,7 @@ def _forward(x_ptr, valid_ptr, out_ptr, height, width, coarse_height, coarse_wid
         x += right
         searching = searching & (y >= 0) & (y < coarse_height) & (x >= 0) & (x < coarse_width)
         at = first + y * coarse_width + x
-        found = searching & (tl.load(valid_ptr + at, mask=searching, other=0) != 0)
+        found = searching & tl.load(valid_ptr + at, mask=searching, other=0)
         value = tl.where(found, tl.load(x_ptr + at, mask=found, other=0.0), value)
         searching = searching & (found == 0)
         steps += 1
@@ -55,7 +55,7 @@ def surrounding_measurements(
     height, width = size
     out = torch.empty((batch, 9, height, width), dtype=x_B1hw.dtype, device=x_B1hw.device)
     launcher(_forward)[(triton.cdiv(width, BLOCK), height, batch * 9)](
-        x_B1hw, valid_B1hw.view(torch.uint8), out, height, width, coarse_height, coarse_width, *spacing,
+        x_B1hw, valid_B1hw, out, height, width, coarse_height, coarse_width, *spacing,
         REACH=reach, BLOCK=BLOCK,
     )  # fmt: skip
     return out

@@ -323,6 +323,7 @@ def test_compiled_whole_equals_eager(random_model, mode, dynamic):
                     torch.testing.assert_close(result, wanted, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("chosen_ops")
 def test_infer_compiled_for_any_size_equals_eager(random_model):
     model = random_model(LEAST).cuda()
     torch._dynamo.reset()

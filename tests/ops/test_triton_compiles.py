@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 triton = pytest.importorskip("triton", reason="triton exists for Linux only")
 
 _TYPES = {
-    torch.uint8: "*u8",
+    torch.bool: "*i1",
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
@@ -139,8 +140,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
     from depthsr.ops.reference import NAFBlockWeights
 
     def image(count: int) -> Tensor:
-        shape = (2, count, 64, 64)
-        return torch.empty(shape, dtype=dtype, device="meta", memory_format=torch.channels_last)
+        return torch.empty((2, count, 64, 64), dtype=dtype, device="meta").to(memory_format=torch.channels_last)
 
     def vector(*shape: int) -> Tensor:
         return torch.empty(shape, device="meta")
@@ -206,6 +206,25 @@ def test_compiles_for_gpus(architecture, channels, dtype, monkeypatch):
         resources = resources_of(launch, architecture)
         assert resources.spilled_bytes == 0, f"{launch} spills: {resources}"
         assert resources.shared_bytes <= SHARED_BYTES, f"{launch}: {resources}"
+
+
+def test_launchers_call_nothing_that_inductor_spoils(monkeypatch):
+    """torch 2.11's cannot reinterpret a bool, and writes NaN into an empty tensor of a memory_format before a kernel
+    overwrites it.
+    """
+    called = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            called.append((op, (kwargs or {}).get("memory_format")))
+            return op(*args, **kwargs or {})
+
+    for call in calls_of_every_kernel(32, torch.float16):
+        with Recorder():
+            launches_of(monkeypatch, call)
+    assert (torch.ops.aten.empty.memory_format, None) in called
+    assert (torch.ops.aten.empty.memory_format, torch.channels_last) not in called
+    assert torch.ops.aten.view.dtype not in {op for op, _ in called}
 
 
 SIZES = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}

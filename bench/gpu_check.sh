@@ -16,6 +16,8 @@ cd "$(dirname "$0")/.." || exit
 python=${1:-python3}
 export PYTHONPATH=$PWD
 export CUBLAS_WORKSPACE_CONFIG=:4096:8     # tests run torch's deterministic algorithms
+# A cache of Inductor's from another checkout would test that one's kernels: launchers and block sizes are in no key.
+export TORCHINDUCTOR_FORCE_DISABLE_CACHES=1
 readonly LAST=${GPU_CHECK_SECONDS:-525}    # seconds after which no step is left running; the rest is for the report
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

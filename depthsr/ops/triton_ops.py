@@ -32,6 +32,7 @@ from depthsr.ops.triton_ops_without_gradient import fit_lines as fit_lines
 from depthsr.ops.triton_ops_without_gradient import joint_bilateral_upsample as joint_bilateral_upsample
 from depthsr.ops.triton_ops_without_gradient import mix_candidates as mix_candidates
 from depthsr.ops.triton_ops_without_gradient import surrounding_measurements as surrounding_measurements
+from depthsr.ops.triton_sources import tell_torch_of_kernels
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -361,3 +362,6 @@ def adain_fusion(content: Tensor, style: Tensor, weight: Tensor, bias: Tensor, e
     """Content and style are read for their statistics and once more; what AdaIN makes of them stays in registers."""
     found = adain_kernels.Statistics(*_adain_ratio(content, style, eps))
     return scaled_conv1x1(content, style, found.mean, found.ratio, found.style_mean, weight.flatten(1), bias)
+
+
+tell_torch_of_kernels()

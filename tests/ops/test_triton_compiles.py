@@ -227,6 +227,17 @@ def test_launchers_call_nothing_that_inductor_spoils(monkeypatch):
     assert torch.ops.aten.view.dtype not in {op for op, _ in called}
 
 
+def test_torch_knows_the_kernels_that_its_cache_of_compiled_graphs_depends_on():
+    import depthsr.ops.triton_ops  # noqa: F401  registers them
+
+    known = torch._library.triton.triton_ops_to_kernels
+    ops = [op for op in known if op.startswith("depthsr::")]
+    assert "depthsr::simple_gate_triton" in ops
+    for op in ops:
+        kernels = {f"{kernel.fn.__module__.rsplit('.', 1)[-1]}.{kernel.fn.__name__}" for kernel in known[op]}
+        assert kernels == kernel_names()
+
+
 SIZES = {2: torch.export.Dim("height", min=4), 3: torch.export.Dim("width", min=4)}
 
 

@@ -14,8 +14,10 @@ import argparse
 import math
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -93,12 +95,15 @@ def call(trial: Trial, size: tuple[int, int]):
     return call_of(implementation_of("triton", op), tensors, direction)
 
 
-def compile_one(trial: Trial) -> str | None:
-    """Into Triton's cache on disk. Why it does not run, or None: too much shared memory, for instance."""
-    like = torch.empty(1, dtype=DTYPE, device="cuda")
-    with in_the_table(trial, architecture_of(like)):
+def compile_one(trial: Trial, architecture: int) -> str | None:
+    """Into Triton's cache on disk. Why it does not run, or None: too much shared memory, for instance.
+
+    For both sizes: Triton compiles anew for a number of pixels that 16 does not divide.
+    """
+    with in_the_table(trial, architecture):
         try:
-            call(trial, (32, 32))()
+            for size in sizes_of(trial.channels):
+                call(trial, size)()
             torch.cuda.synchronize()
         except Exception as error:  # what a compiler may raise; the trial is left out and the reason written
             return f"{type(error).__name__}: {error}".splitlines()[0]
@@ -134,10 +139,12 @@ def main() -> None:
     like = torch.empty(1, dtype=DTYPE, device="cuda")
     architecture = architecture_of(like)
     content = provenance() | {"device": torch.cuda.get_device_name(), "architecture": architecture, "trials": []}
-    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+    compile_for_it = partial(compile_one, architecture=architecture)
+    # Not multiprocessing.Pool, whose map waits for ever when a worker dies.
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
         for kind in TIMED:
             tried = trials(kind, like)
-            reasons = dict(zip(tried, pool.map(compile_one, tried, chunksize=1), strict=True))
+            reasons = dict(zip(tried, pool.map(compile_for_it, tried), strict=True))
             times = {trial: times_ms(trial, architecture) for trial in tried if reasons[trial] is None}
             content["trials"] += [
                 {"kind": kind, "channels": trial.channels, **trial.blocks._asdict()}

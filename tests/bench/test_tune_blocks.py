@@ -7,8 +7,9 @@ import torch
 
 pytest.importorskip("triton", reason="triton exists for Linux only")
 
+import tune_blocks
 from depthsr.kernels.block_sizes import TABLE, Blocks, blocks_for
-from tune_blocks import CHANNELS, DTYPE, TIMED, Trial, best, in_the_table, neighbours, trials
+from tune_blocks import CHANNELS, DTYPE, TIMED, Trial, best, compile_one, in_the_table, neighbours, sizes_of, trials
 
 LIKE = torch.empty(1, dtype=DTYPE)
 
@@ -49,3 +50,20 @@ def test_the_tables_entry_stays_unless_another_is_clearly_faster():
     times = {now: [1.0, 0.1], nearly: [0.99, 0.099], other: [3.0, 1.0]}
     assert best(times) == [now, other]
     assert best(times | {faster: [1.1, 0.05]}) == [faster, other]
+
+
+def test_what_is_timed_is_compiled_before(monkeypatch):
+    """And a trial that one of its sizes is too much for is left out, with the reason."""
+    trial, sizes = Trial("input", 64, Blocks(32, 16, 8)), []
+
+    def call(called, size):
+        assert called == trial
+        assert TABLE["input"][64, 2, 90] == trial.blocks
+        return lambda: sizes.append(size)
+
+    monkeypatch.setattr(tune_blocks, "call", call)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert compile_one(trial, architecture=90) is None
+    assert sizes == sizes_of(64)
+    monkeypatch.setattr(tune_blocks, "call", lambda _, size: lambda: {sizes[0]: 1}[size])
+    assert compile_one(trial, architecture=90) == f"KeyError: {sizes[1]}"

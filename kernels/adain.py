@@ -20,6 +20,9 @@ from depthsr.kernels.pixels import pixel_tile, strides_of
 #: Values of a tile, 16 a thread with 4 warps; the gradient has two such tiles. Not measured on a GPU yet.
 BLOCK_VALUES = 2048
 
+#: Channels whose tiles one program merges, 64 bytes of moments: fewer would waste what memory is read in. Not measured.
+MERGED_CHANNELS = 16
+
 
 @triton.jit
 def _of_frame(pointer, channels, BLOCK_C: tl.constexpr):
@@ -68,11 +71,10 @@ def _forward_moments(content_ptr, style_ptr, moments_ptr, pixels, style_pixels, 
 
 
 @triton.jit
-def _moments_of_tiles(moments_ptr, start, pixels, channels, TILE: tl.constexpr, BLOCK_T: tl.constexpr,
-                      BLOCK_C: tl.constexpr):  # fmt: skip
+def _moments_of_tiles(moments_ptr, channel, start, pixels, channels, TILE: tl.constexpr,
+                      BLOCK_T: tl.constexpr):  # fmt: skip
     """Of a run of a frame's tiles: their means, sums of squares and numbers of pixels, 0 for those that are not."""
     tile = start + tl.arange(0, BLOCK_T)
-    channel = tl.arange(0, BLOCK_C)
     counts = tl.maximum(tl.minimum(pixels - tile * TILE, TILE), 0)
     exists = (counts > 0)[:, None] & (channel < channels)[None, :]
     offsets = tile[:, None] * 2 * channels + channel[None, :]
@@ -82,40 +84,45 @@ def _moments_of_tiles(moments_ptr, start, pixels, channels, TILE: tl.constexpr, 
 
 
 @triton.jit
-def _merged(moments_ptr, pixels, channels, TILE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Mean and sum of squared deviations of a frame from its tiles'."""
+def _merged(moments_ptr, channel, pixels, channels, TILE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Mean and sum of squared deviations of a frame from its tiles'.
+
+    Twice, as a tile's: deviations from the first mean give what it is wrong by, and their squares are less by that.
+    Sums are added up after the loops: between warps that costs a barrier.
+    """
     tiles = tl.cdiv(pixels, TILE)
-    mean = tl.zeros((BLOCK_C,), tl.float32)
+    sums = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
     for start in range(0, tiles, BLOCK_T):
-        means, _, counts = _moments_of_tiles(moments_ptr, start, pixels, channels, TILE, BLOCK_T, BLOCK_C)
-        mean += tl.sum(means * counts, axis=0)
-    mean /= pixels
-    correction = tl.zeros((BLOCK_C,), tl.float32)  # twice, as a tile's
+        means, _, counts = _moments_of_tiles(moments_ptr, channel, start, pixels, channels, TILE, BLOCK_T)
+        sums += means * counts
+    mean = tl.sum(sums, axis=0) / pixels
+    sums = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
+    sums_of_squares = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)
     for start in range(0, tiles, BLOCK_T):
-        means, _, counts = _moments_of_tiles(moments_ptr, start, pixels, channels, TILE, BLOCK_T, BLOCK_C)
-        correction += tl.sum((means - mean[None, :]) * counts, axis=0)
-    mean += correction / pixels
-    m2 = tl.zeros((BLOCK_C,), tl.float32)
-    for start in range(0, tiles, BLOCK_T):
-        means, squares, counts = _moments_of_tiles(moments_ptr, start, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+        means, squares, counts = _moments_of_tiles(moments_ptr, channel, start, pixels, channels, TILE, BLOCK_T)
         deviations = means - mean[None, :]
-        m2 += tl.sum(squares + counts * deviations * deviations, axis=0)
-    return mean, m2
+        sums += deviations * counts
+        sums_of_squares += squares + counts * deviations * deviations
+    correction = tl.sum(sums, axis=0) / pixels
+    m2 = tl.sum(sums_of_squares, axis=0) - correction * correction * pixels
+    return mean + correction, tl.maximum(m2, 0.0)
 
 
 @triton.jit
 def _forward_merge(moments_ptr, mean_ptr, variance_ptr, style_mean_ptr, style_variance_ptr, ratio_ptr, tiles, pixels,
                    style_pixels, correction, eps, channels,
                    TILE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
-    """A frame's statistics from its tiles', of content and style, and the ratio of their deviations."""
+    """A frame's statistics from its tiles', of content and style, and the ratio of their deviations. Axis 0 of the grid
+    counts blocks of channels.
+    """
     frame = tl.program_id(1)
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     rows = moments_ptr + frame.to(tl.int64) * tiles * 2 * channels
     style_rows = rows + tl.num_programs(1).to(tl.int64) * tiles * 2 * channels
-    mean, m2 = _merged(rows, pixels, channels, TILE, BLOCK_T, BLOCK_C)
-    style_mean, style_m2 = _merged(style_rows, style_pixels, channels, TILE, BLOCK_T, BLOCK_C)
+    mean, m2 = _merged(rows, channel, pixels, channels, TILE, BLOCK_T, BLOCK_C)
+    style_mean, style_m2 = _merged(style_rows, channel, style_pixels, channels, TILE, BLOCK_T, BLOCK_C)
     variance = m2 / tl.maximum(pixels - correction, 1)
     style_variance = style_m2 / tl.maximum(style_pixels - correction, 1)
-    channel = tl.arange(0, BLOCK_C)
     exists = channel < channels
     place = frame * channels + channel
     tl.store(mean_ptr + place, mean, mask=exists)
@@ -208,9 +215,10 @@ def statistics(content_BCHW: Tensor, style_BCHW: Tensor, eps: float, correction:
         *strides_of(style_BCHW), BLOCK_P=block_p, BLOCK_C=block_c,
     )  # fmt: skip
     out = Statistics(*(moments.new_empty((batch, channels)) for _ in Statistics._fields))
-    launcher(_forward_merge)[(1, batch)](
+    merged = min(block_c, MERGED_CHANNELS)
+    launcher(_forward_merge)[(triton.cdiv(channels, merged), batch)](
         moments, *out, tiles, pixels, style_pixels, correction, eps, channels, TILE=block_p,
-        BLOCK_T=max(1, BLOCK_VALUES // block_c), BLOCK_C=block_c,
+        BLOCK_T=BLOCK_VALUES // merged, BLOCK_C=merged,
     )  # fmt: skip
     return out
 

@@ -26,13 +26,13 @@ def _forward(partial_ptr, attention_ptr, bias_ptr, pooled_ptr, scale_ptr, tiles,
     first, frame = tl.program_id(0) * ROWS, tl.program_id(1)
     channel = tl.arange(0, BLOCK_C)
     rows = partial_ptr + frame.to(tl.int64) * tiles * CHANNELS
-    sums = tl.zeros((BLOCK_C,), tl.float32)
+    sums = tl.zeros((BLOCK_T, BLOCK_C), tl.float32)  # added up after the loop: between warps a sum costs a barrier
     for start in range(0, tiles, BLOCK_T):
         tile = start + tl.arange(0, BLOCK_T)
         exists = (tile < tiles)[:, None] & (channel < CHANNELS)[None, :]
         offsets = tile[:, None] * CHANNELS + channel[None, :]
-        sums += tl.sum(tl.load(rows + offsets, mask=exists, other=0.0), axis=0)
-    pooled = sums / pixels
+        sums += tl.load(rows + offsets, mask=exists, other=0.0)
+    pooled = tl.sum(sums, axis=0) / pixels
     attention = load_matrix(attention_ptr, first, 0, CHANNELS, CHANNELS, ROWS, BLOCK_C).to(tl.float32)
     scale = tl.sum(attention * pooled[None, :], axis=1) + load_vector(bias_ptr, first, CHANNELS, ROWS)
     store_vector(scale_ptr + frame * CHANNELS, scale, first, CHANNELS, ROWS)

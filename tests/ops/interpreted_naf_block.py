@@ -19,6 +19,7 @@ from triton.runtime.interpreter import interpreter_builder
 from depthsr import ops
 from depthsr.kernels import block_sizes, gated_depthwise
 from depthsr.kernels.block_sizes import ANY, Blocks
+from depthsr.kernels.channel_attention import channel_attention
 from depthsr.kernels.fold_naf_block import fold_naf_block as fold_naf_block_kernel
 from depthsr.ops import reference, triton_ops
 from depthsr.ops.fold import fold_naf_block
@@ -166,6 +167,16 @@ def test_the_mean_of_a_gate_survives_float16_sums_that_overflow(tiles):
     assert y.float().sum((2, 3)).min() > torch.finfo(torch.float16).max
     torch.testing.assert_close(y, torch.full_like(y, 144))
     torch.testing.assert_close(pooled, torch.full((1, 16), 144.0))
+
+
+def test_channel_attention_of_a_frame_of_many_tiles(random_image, close):
+    """More than a step takes, and a last step that is short."""
+    partial, attention = random_image((1, 2, 1000, 24))[0] + 1, random_image((1, 1, 24, 24), seed=1)[0, 0]
+    bias = random_image((1, 1, 1, 24), seed=2).flatten()
+    pooled, scale = channel_attention(partial, 4096, attention, bias)
+    expected = partial.double().sum(1) / 4096
+    close(pooled, expected, "pooled")
+    close(scale, expected @ attention.double().T + bias.double(), "scale")
 
 
 @pytest.mark.parametrize(

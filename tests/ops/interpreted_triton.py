@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from depthsr import ops
+from depthsr.kernels import adain
 from depthsr.ops import reference
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -133,9 +134,13 @@ def test_layer_norm_2d_survives_float16_sums_that_overflow(random_image, close):
     close(out, reference.layer_norm_2d(x.double(), torch.ones(64).double(), torch.zeros(64).double()))
 
 
+@pytest.mark.parametrize("values", [adain.BLOCK_VALUES, 256])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_adain_of_large_mean_and_small_spread(layout, random_image):
-    """Depth at 100 m with 0.1 m of spread, in several tiles of which the last is short."""
+def test_adain_of_large_mean_and_small_spread(layout, values, random_image, monkeypatch):
+    """Depth at 100 m with 0.1 m of spread, in several tiles of which the last is short; with 256 values a tile, more of
+    them than are merged at once.
+    """
+    monkeypatch.setattr(adain, "BLOCK_VALUES", values)
     content = 100 + 0.1 * random_image((1, 24, 17, 23), layout=layout)
     style = random_image((1, 24, 17, 23), layout=layout, seed=1)
     with ops.backend("triton"):

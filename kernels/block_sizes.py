@@ -3,8 +3,9 @@
 No entry is measured. Each is a guess from two counts that ahead-of-time compilation gives
 (tests/ops/test_triton_compiles.py): no register spill, and shared memory within the 99 KiB that a program may have on
 sm_86. In float32 at 128 channels the three kernels of the feed-forward half still spill (64 to 456 bytes a thread on
-sm_86): three TF32 products hold every factor twice. Wider ones in float32 were not compiled. An entry that replaces a
-guess names the measurement that chose it, bench/tune_blocks.py's, and the architecture it was taken on.
+sm_86): three TF32 products hold every factor twice. Wider in float32, their gradient needs 160 KiB, and naf_block takes
+no more than MAX_BLOCK_CHANNELS_FLOAT32. An entry that replaces a guess names the measurement that chose it,
+bench/tune_blocks.py's, and the architecture it was taken on.
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ TABLE: dict[str, dict[tuple[int, int, int], Blocks]] = {
 
 #: Most channels that the table has an entry for.
 MAX_CHANNELS = 256
+
+#: Most channels of a NAFNet block in float32.
+MAX_BLOCK_CHANNELS_FLOAT32 = 128
 
 #: Programs that share the sum of a weight gradient: two for each of an H200's 132 multiprocessors. A constant, not the
 #: device's own number, so that the order of the sum, and with it the last bit, is the same on every GPU.

@@ -21,7 +21,7 @@ from depthsr.kernels import layer_norm_2d as layer_norm_2d_kernels
 from depthsr.kernels import naf_block as naf_block_kernels
 from depthsr.kernels import scaled_conv1x1 as scaled_conv1x1_kernels
 from depthsr.kernels import simple_gate as simple_gate_kernels
-from depthsr.kernels.block_sizes import MAX_CHANNELS
+from depthsr.kernels.block_sizes import MAX_BLOCK_CHANNELS_FLOAT32, MAX_CHANNELS
 from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
 from depthsr.ops.fold import fold_naf_block
@@ -215,6 +215,16 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
     return _naf_block_inference(x_BCHW, list(weights), eps)
 
 
+def _why_no_naf_block(x_BCHW: Tensor, *_weights: Tensor) -> str | None:
+    channels = x_BCHW.shape[1]
+    if x_BCHW.dtype == torch.float32 and channels > MAX_BLOCK_CHANNELS_FLOAT32:
+        return (
+            f"the triton kernels of naf_block take at most {MAX_BLOCK_CHANNELS_FLOAT32} channels in float32, not "
+            f"{channels}: their gradient needs more shared memory than many GPUs have"
+        )
+    return _why_not("naf_block", x_BCHW, channels)
+
+
 def _why_not(op: str, x: Tensor, channels: int) -> str | None:
     if channels > MAX_CHANNELS:
         return f"the triton kernels of {op} take at most {MAX_CHANNELS} channels, not {channels}"
@@ -225,7 +235,7 @@ def _why_not(op: str, x: Tensor, channels: int) -> str | None:
 
 #: op -> what keeps its kernels from computing it on these tensors, or None.
 LIMITS: dict[str, Callable[..., str | None]] = {
-    "naf_block": lambda x_BCHW, *_: _why_not("naf_block", x_BCHW, x_BCHW.shape[1]),
+    "naf_block": _why_no_naf_block,
     "adain_fusion": lambda x_BCHW, *_: _why_not("adain_fusion", x_BCHW, x_BCHW.shape[1]),
     "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
     **{op: partial(registration.why_no_gradient, "triton", op) for op in registration.WITHOUT_GRADIENT},

@@ -104,7 +104,7 @@ def specified_block(x: Tensor, *weights: Tensor) -> Tensor:
         ((1, 16, 63, 65), 2048, torch.float16, "channels_last"),
         ((1, 24, 5, 3), 16, torch.float32, "channels_last"),  # neither a power of two nor a whole number of columns
         ((1, 8, 5, 3), 16, torch.float32, "contiguous"),  # less than a dot product takes
-        ((1, 136, 3, 5), 16, torch.float32, "contiguous"),  # K3 as two kernels
+        ((1, 136, 3, 5), 16, torch.float16, "contiguous"),  # K3 as two kernels
     ],
     ids=str,
 )
@@ -309,10 +309,13 @@ def test_adain_of_large_mean_and_small_spread(tiles, random_image):
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=1e-4)
 
 
-def test_too_many_channels_are_named(random_image, block_weights):
-    weights = block_weights(264)
-    with ops.backend("triton"), pytest.raises(RuntimeError, match="naf_block take at most 256 channels, not 264"):
-        ops.naf_block(random_image((1, 264, 1, 1)), weights)
+@pytest.mark.parametrize(
+    ("channels", "dtype", "most"),
+    [(264, torch.float16, "256 channels, not 264"), (136, torch.float32, "128 channels in")],
+)
+def test_too_many_channels_are_named(channels, dtype, most, random_image, block_weights):
+    with ops.backend("triton"), pytest.raises(RuntimeError, match=f"naf_block take at most {most}"):
+        ops.naf_block(random_image((1, channels, 1, 1), dtype), block_weights(channels))
 
 
 def test_an_entry_for_an_architecture_comes_before_the_guess(monkeypatch):

@@ -115,7 +115,8 @@ def _triton() -> Implementation:
         from depthsr.ops import triton_ops
 
         ops = tuple(op for op in OPS if op != "sobel_l1_loss")
-        functions, limits = {op: getattr(triton_ops, op) for op in ops}, triton_ops.LIMITS
+        functions = {op: getattr(triton_ops, op) for op in ops}
+        limits = {op: partial(triton_ops.why_not, op) for op in ops}
     return Implementation(
         name="triton",
         device="cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda",

@@ -215,31 +215,39 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
     return _naf_block_inference(x_BCHW, list(weights), eps)
 
 
-def _why_no_naf_block(x_BCHW: Tensor, *_weights: Tensor) -> str | None:
-    channels = x_BCHW.shape[1]
-    if x_BCHW.dtype == torch.float32 and channels > MAX_BLOCK_CHANNELS_FLOAT32:
-        return (
-            f"the triton kernels of naf_block take at most {MAX_BLOCK_CHANNELS_FLOAT32} channels in float32, not "
-            f"{channels}: their gradient needs more shared memory than many GPUs have"
-        )
-    return _why_not("naf_block", x_BCHW, channels)
-
-
-def _why_not(op: str, x: Tensor, channels: int) -> str | None:
+def _why_not_so_wide(op: str, x: Tensor, channels: int) -> str | None:
     if channels > MAX_CHANNELS:
         return f"the triton kernels of {op} take at most {MAX_CHANNELS} channels, not {channels}"
+    if op == "naf_block" and x.dtype == torch.float32 and channels > MAX_BLOCK_CHANNELS_FLOAT32:
+        return (
+            f"the triton kernels of {op} take at most {MAX_BLOCK_CHANNELS_FLOAT32} channels in float32, not "
+            f"{channels}: their gradient needs more shared memory than many GPUs have"
+        )
     if x.numel() == 0:
         return f"the triton kernels of {op} take no empty tensors"
     return None
 
 
-#: op -> what keeps its kernels from computing it on these tensors, or None.
-LIMITS: dict[str, Callable[..., str | None]] = {
-    "naf_block": _why_no_naf_block,
-    "adain_fusion": lambda x_BCHW, *_: _why_not("adain_fusion", x_BCHW, x_BCHW.shape[1]),
-    "gated_depthwise": lambda x_B2CHW, *_: _why_not("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
+#: op -> what else keeps its kernels from computing it on these tensors, or None.
+_LIMITS: dict[str, Callable[..., str | None]] = {
+    "naf_block": lambda x_BCHW, *_: _why_not_so_wide("naf_block", x_BCHW, x_BCHW.shape[1]),
+    "adain_fusion": lambda x_BCHW, *_: _why_not_so_wide("adain_fusion", x_BCHW, x_BCHW.shape[1]),
+    "gated_depthwise": lambda x_B2CHW, *_: _why_not_so_wide("gated_depthwise", x_B2CHW, x_B2CHW.shape[1] // 2),
     **{op: partial(registration.why_no_gradient, "triton", op) for op in registration.WITHOUT_GRADIENT},
 }
+
+
+def why_not(op: str, *tensors: Tensor) -> str | None:
+    """What keeps `op`'s kernels from computing it on these tensors, or None."""
+    device = tensors[0].device
+    if device.type == "cuda" and torch.cuda.is_available():  # the second: fake tensors on a machine without GPU
+        current = torch.cuda.current_device()
+        if device.index != current:
+            return (
+                f"Triton launches on the current GPU, which is cuda:{current}, and {op} was given a tensor on {device} "
+                "(torch.cuda.set_device makes that the current one)"
+            )
+    return _LIMITS[op](*tensors) if op in _LIMITS else None
 
 
 # --- feed_forward ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -87,6 +88,20 @@ def test_every_backend_name_has_an_answer(random_image):
             ops.simple_gate(x)
     with pytest.raises(ValueError, match="no backend 'fastest'"), ops.backend("fastest"):
         pass
+
+
+def test_triton_refuses_a_tensor_on_another_than_the_current_gpu(monkeypatch):
+    """With a stand-in for the tensor: Triton would launch where the pointer means nothing."""
+    pytest.importorskip("triton", reason="triton exists for Linux only")
+    monkeypatch.setattr(choice, "why_no_triton", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    triton = choice._triton()
+    here, there = (types.SimpleNamespace(device=torch.device("cuda", number), dtype=torch.float32) for number in (1, 0))
+    for op in triton.functions:
+        message = f"Triton launches on the current GPU, which is cuda:1, and {op} was given a tensor on cuda:0"
+        assert message in triton.why_not(op, (there,))
+    assert triton.why_not("simple_gate", (here,)) is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from depthsr import ops
-from depthsr.kernels import adain
+from depthsr.kernels import adain, simple_gate
 from depthsr.ops import reference
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -43,6 +43,11 @@ def test_value_and_gradient(op, random_image, size, dtype, layout, close):
     expected_gradients = torch.autograd.grad(expected, leaves64, [grad.double() for grad in grads])
     for i, (gradient, wanted) in enumerate(zip(gradients, expected_gradients, strict=True)):
         close(gradient, wanted, f"gradient of argument {i}")
+
+
+def test_simple_gate_with_indices_of_64_bits(random_image, monkeypatch, close):
+    monkeypatch.setattr(simple_gate, "WIDE_ELEMENTS", 0)
+    test_value_and_gradient("simple_gate", random_image, (63, 65), torch.float32, "channels_last", close)
 
 
 @pytest.mark.parametrize(("low", "size"), [((2, 3), (3, 7)), ((2, 1), (1, 140)), ((5, 6), (2, 3)), ((2, 2), (5, 5))])

@@ -98,7 +98,7 @@ def call(trial: Trial, size: tuple[int, int]):
 def compile_one(trial: Trial, architecture: int) -> str | None:
     """Into Triton's cache on disk. Why it does not run, or None: too much shared memory, for instance.
 
-    For both sizes: Triton compiles anew for a number of pixels that 16 does not divide.
+    For both sizes that are timed: Triton may compile a kernel anew for another size.
     """
     with in_the_table(trial, architecture):
         try:

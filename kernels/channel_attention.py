@@ -20,7 +20,7 @@ BLOCK_VALUES = 4096
 ROWS = 16
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "pixels"])
 def _forward(partial_ptr, attention_ptr, bias_ptr, pooled_ptr, scale_ptr, tiles, pixels, CHANNELS: tl.constexpr,
              ROWS: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     first, frame = tl.program_id(0) * ROWS, tl.program_id(1)

@@ -59,7 +59,7 @@ def feed_forward_tile(r, expand_ptr, expand_bias_ptr, project_ptr, project_bias_
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def _forward(r_ptr, expand_ptr, expand_bias_ptr, project_ptr, project_bias_ptr, out_ptr, pixels, eps,
              CHANNELS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
              BLOCK_N: tl.constexpr):  # fmt: skip
@@ -79,7 +79,7 @@ def _gate_gradients(grad, r_hat, expand_ptr, expand_bias_ptr, project_ptr, first
     return a * b, grad_gated * b, grad_gated * a, expand_a, expand_b
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def _backward_input(grad_ptr, r_ptr, expand_ptr, expand_bias_ptr, project_ptr, grad_r_ptr, pixels, eps,
                     CHANNELS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
                     BLOCK_N: tl.constexpr):  # fmt: skip
@@ -98,7 +98,7 @@ def _backward_input(grad_ptr, r_ptr, expand_ptr, expand_bias_ptr, project_ptr, g
     store_tile(grad_r_ptr, grad_r, tile, 0, pixels, CHANNELS, CHANNELS, BLOCK_P, BLOCK_C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "tiles"])
 def _backward_weight(grad_ptr, r_ptr, expand_ptr, expand_bias_ptr, project_ptr, expand_partial_ptr,
                      expand_bias_partial_ptr, project_partial_ptr, project_bias_partial_ptr, pixels, tiles, eps,
                      CHANNELS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,

@@ -24,7 +24,7 @@ def _pixel(height, width, BLOCK: tl.constexpr):
     return pixel // width, pixel % width, pixel < height * width
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "out_height", "out_width"])
 def _forward_halve(x_ptr, valid_ptr, out_ptr, out_valid_ptr, height, width, out_height, out_width,
                    BLOCK: tl.constexpr):  # fmt: skip
     """The mean of the valid among 2×2 pixels, or among those of them in the frame; and whether there is one."""
@@ -54,7 +54,7 @@ def _between(pixel, coarse, fine):
     return first, tl.minimum(first + 1, coarse - 1), share
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "coarse_height", "coarse_width"])
 def _forward(x_ptr, valid_ptr, coarse_ptr, out_ptr, height, width, coarse_height, coarse_width, BLOCK: tl.constexpr):
     """x where it is valid, else the coarser level, bilinear."""
     row, column, exists = _pixel(height, width, BLOCK)

@@ -61,7 +61,7 @@ def _convolve(x_ptrs, weight_ptrs, row, column, height, width, exists, SIGN: tl.
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _forward(u_ptr, weight_ptr, bias_ptr, y_ptr, pool_ptr, height, width, CHANNELS: tl.constexpr,
              ROWS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     row, column, pixel, first = _tile(height, width, ROWS, BLOCK_P)
@@ -82,7 +82,7 @@ def _forward(u_ptr, weight_ptr, bias_ptr, y_ptr, pool_ptr, height, width, CHANNE
     tl.store(pool_ptr + program * CHANNELS + channel, tl.sum(y, axis=0), mask=exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _backward_gate(grad_ptr, pool_grad_ptr, u_ptr, weight_ptr, bias_ptr, grad_ab_ptr, partial_ptr, height, width,
                    CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK_P: tl.constexpr,
                    BLOCK_C: tl.constexpr):  # fmt: skip
@@ -113,7 +113,7 @@ def _backward_gate(grad_ptr, pool_grad_ptr, u_ptr, weight_ptr, bias_ptr, grad_ab
         tl.store(partial_ptr + 18 * CHANNELS + own + channel, tl.sum(grad_half, axis=0), mask=exists)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def _backward_input(grad_ab_ptr, weight_ptr, grad_u_ptr, height, width, CHANNELS: tl.constexpr,
                     ROWS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     """CHANNELS here are those of u."""

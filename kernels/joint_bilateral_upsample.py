@@ -25,7 +25,7 @@ def _coarse_pixel(pixel, offset, fine, coarse):
     return tl.minimum(tl.maximum(neighbour, 0), coarse - 1), neighbour.to(tl.float32) - position
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "coarse_height", "coarse_width", "channel_stride"])
 def _forward(x_ptr, confidence_ptr, guide_ptr, coarse_guide_ptr, out_ptr, height, width, coarse_height, coarse_width,
              channel_stride, pixel_stride, space_scale, colour_scale, floor,
              REACH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip

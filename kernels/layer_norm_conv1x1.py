@@ -33,7 +33,7 @@ from depthsr.kernels.tiles import (
 )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def _forward(x_ptr, weight_ptr, bias_ptr, out_ptr, pixels, eps, CHANNELS: tl.constexpr, OUT: tl.constexpr,
              BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
     tile = tl.program_id(0)
@@ -46,7 +46,7 @@ def _forward(x_ptr, weight_ptr, bias_ptr, out_ptr, pixels, eps, CHANNELS: tl.con
         store_tile(out_ptr, out, tile, first, pixels, OUT, OUT, BLOCK_P, BLOCK_N)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def _backward_input(grad_ptr, x_ptr, weight_ptr, residual_grad_ptr, grad_x_ptr, pixels, eps,
                     CHANNELS: tl.constexpr, OUT: tl.constexpr,
                     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
@@ -62,7 +62,7 @@ def _backward_input(grad_ptr, x_ptr, weight_ptr, residual_grad_ptr, grad_x_ptr, 
     store_tile(grad_x_ptr, grad_x, tile, 0, pixels, CHANNELS, CHANNELS, BLOCK_P, BLOCK_C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "tiles"])
 def _backward_weight(grad_ptr, x_ptr, weight_partial_ptr, bias_partial_ptr, pixels, tiles, eps,
                      CHANNELS: tl.constexpr, OUT: tl.constexpr,
                      BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip

@@ -17,7 +17,7 @@ from depthsr.kernels.launch import launcher
 BLOCK = 128
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "half_height", "half_width"])
 def _forward(logits_ptr, correction_ptr, error_ptr, candidates_ptr, ambiguity_ptr, depth_ptr, expected_ptr,
              height, width, half_height, half_width, ERROR_OFFSET: tl.constexpr, K: tl.constexpr,
              BLOCK: tl.constexpr):  # fmt: skip

@@ -27,7 +27,7 @@ from depthsr.kernels.tiles import store_tile
 FUSED_CHANNELS = 128
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def _forward(x_ptr, y_ptr, scale_ptr, weight_ptr, bias_ptr, expand_ptr, expand_bias_ptr, project_ptr, project_bias_ptr,
              out_ptr, pixels, eps, CHANNELS: tl.constexpr,
              BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip

@@ -60,7 +60,7 @@ def scaled_conv1x1_tile(x_ptr, residual_ptr, centre_ptr, scale_ptr, shift_ptr, w
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def _forward(x_ptr, residual_ptr, centre_ptr, scale_ptr, shift_ptr, weight_ptr, bias_ptr, out_ptr, pixels,
              CENTRED: tl.constexpr, CHANNELS: tl.constexpr,
              BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
@@ -74,7 +74,7 @@ def _forward(x_ptr, residual_ptr, centre_ptr, scale_ptr, shift_ptr, weight_ptr, 
     store_tile(out_ptr + frame, out, tile, 0, pixels, CHANNELS, CHANNELS, BLOCK_P, BLOCK_C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def _backward_input(grad_ptr, x_ptr, centre_ptr, scale_ptr, weight_ptr, grad_x_ptr, partial_ptr, pixels,
                     CENTRED: tl.constexpr, CHANNELS: tl.constexpr,
                     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip
@@ -96,7 +96,7 @@ def _backward_input(grad_ptr, x_ptr, centre_ptr, scale_ptr, weight_ptr, grad_x_p
     store_tile(grad_x_ptr + frame, grad_x, tile, 0, pixels, CHANNELS, CHANNELS, BLOCK_P, BLOCK_C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "tiles"])
 def _backward_weight(grad_ptr, x_ptr, centre_ptr, scale_ptr, shift_ptr, weight_partial_ptr, bias_partial_ptr, pixels,
                      tiles, CENTRED: tl.constexpr, CHANNELS: tl.constexpr,
                      BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr):  # fmt: skip

@@ -17,7 +17,7 @@ from depthsr.kernels.launch import launcher
 BLOCK = 128
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "coarse_height", "coarse_width", "row_spacing", "column_spacing"])
 def _forward(x_ptr, valid_ptr, out_ptr, height, width, coarse_height, coarse_width,
              row_spacing, column_spacing, REACH: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     row, plane = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)

@@ -208,6 +208,30 @@ def test_compiles_for_gpus(architecture, channels, dtype, monkeypatch):
         assert resources.shared_bytes <= SHARED_BYTES, f"{launch}: {resources}"
 
 
+#: Kernels that walk images by strides, or rows of several pixels a thread: their loads are wide only where sizes are
+#: known to be multiples.
+KNOW_THEIR_SIZES = {"adain", "layer_norm_2d", "simple_gate", "fit_lines"}
+
+
+def test_a_new_frame_size_compiles_no_new_kernel(monkeypatch):
+    """Else Triton compiles for sizes that 16 divides, for others, and for 1."""
+    seen = set()
+    for call in calls_of_every_kernel(32, torch.float16):
+        for launch in launches_of(monkeypatch, call):
+            if launch.name.split(".")[0] in KNOW_THEIR_SIZES:
+                continue
+            types = dict(launch.signature)
+            for parameter in launch.kernel.params:
+                if types[parameter.name] == "i32" and parameter.name != "pixel_stride":  # 1 or 3
+                    assert parameter.do_not_specialize, f"{launch.name}: {parameter.name}"
+                    seen.add(launch.name)
+    assert seen == {
+        name
+        for name in kernel_names() - {"fold_naf_block._forward"}  # knows no frame
+        if name.split(".")[0] not in KNOW_THEIR_SIZES
+    }
+
+
 def test_launchers_call_nothing_that_inductor_spoils(monkeypatch):
     """torch 2.11's cannot reinterpret a bool, and writes NaN into an empty tensor of a memory_format before a kernel
     overwrites it.

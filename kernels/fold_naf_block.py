@@ -1,6 +1,7 @@
 """fold_naf_block in Triton: what it computes is specified by depthsr/ops/fold.py. One launch, where that has thirty.
 
-A program computes one row of one of the four matrices that something is folded into.
+A program computes one row of one of the four matrices that something is folded into, or of the depthwise weights, which
+are only transposed.
 """
 
 from __future__ import annotations
@@ -41,10 +42,17 @@ def _scale_row(scale_ptr, weight_ptr, bias_ptr, out_ptr, out_bias_ptr, row,
 
 
 @triton.jit
+def _tap_row(weight_ptr, out_ptr, tap, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
+    channel = tl.arange(0, BLOCK_C)
+    weight = tl.load(weight_ptr + channel * 9 + tap, mask=channel < CHANNELS)
+    tl.store(out_ptr + tap * CHANNELS + channel, weight, mask=channel < CHANNELS)
+
+
+@triton.jit
 def _forward(gain1_ptr, norm_bias1_ptr, conv1_ptr, conv1_bias_ptr, gain2_ptr, norm_bias2_ptr, conv4_ptr, conv4_bias_ptr,
-             beta_ptr, conv3_ptr, conv3_bias_ptr, gamma_ptr, conv5_ptr, conv5_bias_ptr,
+             beta_ptr, conv3_ptr, conv3_bias_ptr, gamma_ptr, conv5_ptr, conv5_bias_ptr, conv2_ptr,
              out1_ptr, out1_bias_ptr, expand_ptr, expand_bias_ptr, out3_ptr, out3_bias_ptr, project_ptr,
-             project_bias_ptr, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
+             project_bias_ptr, taps_ptr, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):  # fmt: skip
     row = tl.program_id(0)
     if row < 2 * CHANNELS:
         _norm_row(gain1_ptr, norm_bias1_ptr, conv1_ptr, conv1_bias_ptr, out1_ptr, out1_bias_ptr, row, CHANNELS, BLOCK_C)
@@ -53,9 +61,11 @@ def _forward(gain1_ptr, norm_bias1_ptr, conv1_ptr, conv1_bias_ptr, gain2_ptr, no
                   row - 2 * CHANNELS, CHANNELS, BLOCK_C)  # fmt: skip
     elif row < 5 * CHANNELS:
         _scale_row(beta_ptr, conv3_ptr, conv3_bias_ptr, out3_ptr, out3_bias_ptr, row - 4 * CHANNELS, CHANNELS, BLOCK_C)
-    else:
+    elif row < 6 * CHANNELS:
         _scale_row(gamma_ptr, conv5_ptr, conv5_bias_ptr, project_ptr, project_bias_ptr, row - 5 * CHANNELS, CHANNELS,
                    BLOCK_C)  # fmt: skip
+    else:
+        _tap_row(conv2_ptr, taps_ptr, row - 6 * CHANNELS, 2 * CHANNELS, 2 * BLOCK_C)
 
 
 def fold_naf_block(weights: Sequence[Tensor], dtype: torch.dtype) -> NAFBlockParameters:
@@ -73,13 +83,14 @@ def fold_naf_block(weights: Sequence[Tensor], dtype: torch.dtype) -> NAFBlockPar
     (conv1, bias1), (expand, expand_bias), (conv3, bias3), (project, project_bias) = map(
         room, (2 * channels, 2 * channels, channels, channels)
     )
-    launcher(_forward)[(6 * channels,)](
+    taps = conv2_weight.new_empty((9, 2 * channels))
+    launcher(_forward)[(6 * channels + 9,)](
         norm1_weight, norm1_bias, conv1_weight, conv1_bias, norm2_weight, norm2_bias, conv4_weight, conv4_bias,
-        beta, conv3_weight, conv3_bias, gamma, conv5_weight, conv5_bias,
-        conv1, bias1, expand, expand_bias, conv3, bias3, project, project_bias,
+        beta, conv3_weight, conv3_bias, gamma, conv5_weight, conv5_bias, conv2_weight,
+        conv1, bias1, expand, expand_bias, conv3, bias3, project, project_bias, taps,
         CHANNELS=channels, BLOCK_C=triton.next_power_of_2(channels), num_warps=1,
     )  # fmt: skip
     return NAFBlockParameters(
-        conv1, bias1, conv2_weight, conv2_bias, attention_weight.flatten(1), attention_bias, conv3, bias3, expand,
+        conv1, bias1, taps, conv2_bias, attention_weight.flatten(1), attention_bias, conv3, bias3, expand,
         expand_bias, project, project_bias,
     )  # fmt: skip

@@ -57,7 +57,7 @@ def _convolve(x_ptrs, weight_ptrs, row, column, height, width, exists, SIGN: tl.
     out = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
     for tap in tl.static_range(9):
         x = _neighbour(x_ptrs, row, column, SIGN * (tap // 3 - 1), SIGN * (tap % 3 - 1), height, width, exists, STRIDE)
-        out += x * tl.load(weight_ptrs + tap, mask=exists, other=0.0).to(tl.float32)[None, :]
+        out += x * tl.load(weight_ptrs + tap * STRIDE, mask=exists, other=0.0).to(tl.float32)[None, :]
     return out
 
 
@@ -68,10 +68,10 @@ def _forward(u_ptr, weight_ptr, bias_ptr, y_ptr, pool_ptr, height, width, CHANNE
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     exists = channel < CHANNELS
     u_ptrs = u_ptr + first * 2 * CHANNELS + (pixel[:, None] * 2 * CHANNELS + channel[None, :])
-    a = _convolve(u_ptrs, weight_ptr + channel * 9, row, column, height, width, exists, 1, 2 * CHANNELS, BLOCK_P,
+    a = _convolve(u_ptrs, weight_ptr + channel, row, column, height, width, exists, 1, 2 * CHANNELS, BLOCK_P,
                   BLOCK_C)  # fmt: skip
     a += tl.load(bias_ptr + channel, mask=exists, other=0.0).to(tl.float32)[None, :]
-    b = _convolve(u_ptrs + CHANNELS, weight_ptr + (channel + CHANNELS) * 9, row, column, height, width, exists, 1,
+    b = _convolve(u_ptrs + CHANNELS, weight_ptr + CHANNELS + channel, row, column, height, width, exists, 1,
                   2 * CHANNELS, BLOCK_P, BLOCK_C)  # fmt: skip
     b += tl.load(bias_ptr + CHANNELS + channel, mask=exists, other=0.0).to(tl.float32)[None, :]
     inside = ((row < height) & (column < width))[:, None] & exists[None, :]
@@ -99,7 +99,7 @@ def _backward_gate(grad_ptr, pool_grad_ptr, u_ptr, weight_ptr, bias_ptr, grad_ab
     partial_ptr += (tl.program_id(2) * tl.num_programs(0) + tl.program_id(0)).to(tl.int64) * 20 * CHANNELS
     for half in tl.static_range(2):  # 0: the gradient of a, which is multiplied by b; 1: the other way round
         other = (1 - half) * CHANNELS
-        gate = _convolve(u_ptr + offsets + other, weight_ptr + (channel + other) * 9, row, column, height, width,
+        gate = _convolve(u_ptr + offsets + other, weight_ptr + other + channel, row, column, height, width,
                          exists, 1, 2 * CHANNELS, BLOCK_P, BLOCK_C)  # fmt: skip
         gate += tl.load(bias_ptr + other + channel, mask=exists, other=0.0).to(tl.float32)[None, :]
         grad_half = grad * gate
@@ -121,7 +121,7 @@ def _backward_input(grad_ab_ptr, weight_ptr, grad_u_ptr, height, width, CHANNELS
     channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     exists = channel < CHANNELS
     offsets = first * CHANNELS + (pixel[:, None] * CHANNELS + channel[None, :])
-    grad_u = _convolve(grad_ab_ptr + offsets, weight_ptr + channel * 9, row, column, height, width, exists, -1,
+    grad_u = _convolve(grad_ab_ptr + offsets, weight_ptr + channel, row, column, height, width, exists, -1,
                        CHANNELS, BLOCK_P, BLOCK_C)  # fmt: skip
     inside = ((row < height) & (column < width))[:, None] & exists[None, :]
     tl.store(grad_u_ptr + offsets, grad_u.to(grad_u_ptr.dtype.element_ty), mask=inside)
@@ -132,32 +132,35 @@ def _grid(height: int, width: int, channels: int, batch: int, blocks: Blocks) ->
     return tiles, triton.cdiv(channels, blocks.columns), batch
 
 
-def gated_depthwise(u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
-    """(y B×C×H×W, pooled B×C float32). u channels_last, as y; weight and bias of any type."""
-    y, partial = gated_depthwise_with_partial_sums(u_B2CHW, weight_2C133, bias_2C)
+def gated_depthwise(u_B2CHW: Tensor, weight_92C: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
+    """(y B×C×H×W, pooled B×C float32). u channels_last, as y; weight and bias of any type.
+
+    weight: 9×2C, so that a tap's weights lie beside each other.
+    """
+    y, partial = gated_depthwise_with_partial_sums(u_B2CHW, weight_92C, bias_2C)
     return y, partial.sum(1) / (u_B2CHW.shape[2] * u_B2CHW.shape[3])
 
 
-def gated_depthwise_with_partial_sums(u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
+def gated_depthwise_with_partial_sums(u_B2CHW: Tensor, weight_92C: Tensor, bias_2C: Tensor) -> tuple[Tensor, Tensor]:
     """(y, its sums over each tile, B×tiles×C float32), for the rest as gated_depthwise."""
-    (batch, _, height, width), doubled = u_B2CHW.shape, weight_2C133.shape[0]
+    (batch, _, height, width), doubled = u_B2CHW.shape, weight_92C.shape[1]
     channels = doubled // 2
     blocks = blocks_for("depthwise", u_B2CHW, channels)
     grid = _grid(height, width, channels, batch, blocks)
     y = empty_channels_last(batch, channels, height, width, u_B2CHW)
     partial = u_B2CHW.new_empty((batch, grid[0], channels), dtype=torch.float32)
     launcher(_forward)[grid](
-        u_B2CHW, weight_2C133, bias_2C, y, partial, height, width, CHANNELS=channels, ROWS=ROWS,
+        u_B2CHW, weight_92C, bias_2C, y, partial, height, width, CHANNELS=channels, ROWS=ROWS,
         BLOCK_P=blocks.pixels, BLOCK_C=blocks.columns, num_warps=blocks.warps,
     )  # fmt: skip
     return y, partial
 
 
 def gated_depthwise_backward(
-    grad_y_BCHW: Tensor, grad_pooled_BC: Tensor, u_B2CHW: Tensor, weight_2C133: Tensor, bias_2C: Tensor
+    grad_y_BCHW: Tensor, grad_pooled_BC: Tensor, u_B2CHW: Tensor, weight_92C: Tensor, bias_2C: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of u, weight and bias; the last two float32. grad_y channels_last, grad_pooled float32."""
-    (batch, _, height, width), doubled = u_B2CHW.shape, weight_2C133.shape[0]
+    (batch, _, height, width), doubled = u_B2CHW.shape, weight_92C.shape[1]
     channels = doubled // 2
     pool_grad_BC = grad_pooled_BC / (height * width)
     blocks = blocks_for("depthwise", u_B2CHW, channels)
@@ -165,13 +168,13 @@ def gated_depthwise_backward(
     grad_ab = torch.empty_like(u_B2CHW)
     partial = u_B2CHW.new_empty((batch * grid[0], 10, doubled), dtype=torch.float32)
     launcher(_backward_gate)[grid](
-        grad_y_BCHW, pool_grad_BC, u_B2CHW, weight_2C133, bias_2C, grad_ab, partial, height, width, CHANNELS=channels,
+        grad_y_BCHW, pool_grad_BC, u_B2CHW, weight_92C, bias_2C, grad_ab, partial, height, width, CHANNELS=channels,
         ROWS=ROWS, BLOCK_P=blocks.pixels, BLOCK_C=blocks.columns, num_warps=blocks.warps,
     )  # fmt: skip
     grad_u = torch.empty_like(u_B2CHW)
     launcher(_backward_input)[_grid(height, width, doubled, batch, blocks)](
-        grad_ab, weight_2C133, grad_u, height, width, CHANNELS=doubled, ROWS=ROWS,
+        grad_ab, weight_92C, grad_u, height, width, CHANNELS=doubled, ROWS=ROWS,
         BLOCK_P=blocks.pixels, BLOCK_C=blocks.columns, num_warps=blocks.warps,
     )  # fmt: skip
     sums = partial.sum(0)
-    return grad_u, sums[:9].t().reshape(weight_2C133.shape), sums[9].clone()
+    return grad_u, sums[:9], sums[9].clone()

@@ -10,8 +10,9 @@ from torch import Tensor
 class NAFBlockParameters(NamedTuple):
     """Those of a block of C channels, LayerNorm's gains and biases, beta and gamma folded in.
 
-    conv1 and expand 2C×C, conv3 and project C×C: of x's type. depthwise 2C×1×3×3 and attention C×C with their biases:
-    of any type. The other biases float32. Biases have 2C values for conv1, depthwise and expand, C for the others.
+    conv1 and expand 2C×C, conv3 and project C×C: of x's type. depthwise 9×2C, so that a tap's weights lie beside each
+    other, and attention C×C with their biases: of any type. The other biases float32. Biases have 2C values for conv1,
+    depthwise and expand, C for the others.
     """
 
     conv1: Tensor

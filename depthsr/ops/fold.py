@@ -34,6 +34,6 @@ def fold_naf_block(weights: NAFBlockWeights) -> NAFBlockParameters:
     expand, expand_bias = fold_norm(w.norm2_weight, w.norm2_bias, w.conv4_weight.flatten(1), w.conv4_bias)
     project, project_bias = fold_scale(w.gamma.flatten(), w.conv5_weight.flatten(1), w.conv5_bias)
     return NAFBlockParameters(
-        conv1, conv1_bias, w.conv2_weight, w.conv2_bias, w.attention_weight.flatten(1), w.attention_bias,
+        conv1, conv1_bias, w.conv2_weight.flatten(1).t(), w.conv2_bias, w.attention_weight.flatten(1), w.attention_bias,
         conv3, conv3_bias, expand, expand_bias, project, project_bias,
     )  # fmt: skip

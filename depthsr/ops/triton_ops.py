@@ -120,10 +120,15 @@ def _as_of_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.to(dtype).float().contiguous()
 
 
+def _by_tap(weight_2C133: Tensor) -> Tensor:
+    """9×2C."""
+    return weight_2C133.flatten(1).t()
+
+
 @triton_op("depthsr::gated_depthwise_triton", mutates_args={})
 def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return gated_depthwise_kernels.gated_depthwise(
-        _channels_last(x), _as_of_type(weight, x.dtype), _as_of_type(bias, x.dtype)
+        _channels_last(x), _as_of_type(_by_tap(weight), x.dtype), _as_of_type(bias, x.dtype)
     )
 
 
@@ -131,10 +136,11 @@ def gated_depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Te
 def _gated_depthwise_backward(
     grad: Tensor, grad_mean: Tensor, x: Tensor, weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return gated_depthwise_kernels.gated_depthwise_backward(
-        _channels_last(grad), grad_mean.contiguous(), _channels_last(x), _as_of_type(weight, x.dtype),
+    grad_x, grad_weight, grad_bias = gated_depthwise_kernels.gated_depthwise_backward(
+        _channels_last(grad), grad_mean.contiguous(), _channels_last(x), _as_of_type(_by_tap(weight), x.dtype),
         _as_of_type(bias, x.dtype),
     )  # fmt: skip
+    return grad_x, grad_weight.t().reshape(weight.shape), grad_bias
 
 
 gated_depthwise.register_autograd(

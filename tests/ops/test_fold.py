@@ -39,7 +39,7 @@ def test_a_folded_block_is_the_block(block_weights, random_image, close):
         return F.conv2d(x, matrix[:, :, None, None], bias)
 
     u = conv(reference.layer_norm_2d(x, ones, zeros), p.conv1, p.conv1_bias)
-    y = reference.simple_gate(F.conv2d(u, p.depthwise, p.depthwise_bias, padding=1, groups=24))
+    y = reference.simple_gate(F.conv2d(u, p.depthwise.t().reshape(24, 1, 3, 3), p.depthwise_bias, padding=1, groups=24))
     r = x + conv(y * conv(y.mean((2, 3), keepdim=True), p.attention, p.attention_bias), p.conv3, p.conv3_bias)
     gated = reference.simple_gate(conv(reference.layer_norm_2d(r, ones, zeros), p.expand, p.expand_bias))
     folded = r + conv(gated, p.project, p.project_bias)

@@ -147,7 +147,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
 
     c, x = channels, image(channels)
     p = NAFBlockParameters(
-        vector(2 * c, c).to(dtype), vector(2 * c), vector(2 * c, 1, 3, 3), vector(2 * c), vector(c, c), vector(c),
+        vector(2 * c, c).to(dtype), vector(2 * c), vector(9, 2 * c), vector(2 * c), vector(c, c), vector(c),
         vector(c, c).to(dtype), vector(c), vector(2 * c, c).to(dtype), vector(2 * c), vector(c, c).to(dtype), vector(c),
     )  # fmt: skip
     frame = vector(2, c)

@@ -28,7 +28,8 @@ MARKED = re.compile(r"(<!-- scores: (\S+) -->\n).*?(?=<!-- end of scores -->)", 
 
 MODELS = ("edge", "edge-s", "base")
 GDSR = tuple(f"gdsr-x{factor}{noisy}" for noisy in ("", "-noisy") for factor in (4, 8, 16))
-VALIDATION = ("ais", *GDSR, "tof", "stereo", "matched")
+SPARSE = ("points", "lidar")
+VALIDATION = ("ais", *GDSR, "tof", "stereo", "matched", *SPARSE)
 EDGE_AWARE = ("guided_filter", "joint_bilateral", "fast_global_smoother")
 TITLES = {"base": "base, simulated relative depth", "behind_fast_global_smoother": "the same, holes from behind"}
 
@@ -106,7 +107,7 @@ def models(results: Path) -> str:
 
 def real(results: Path) -> str:
     """The two real frames, degraded: edge beside the best baseline in each metric."""
-    head, rows = ["protocol"], [[protocol] for protocol in (*GDSR, "tof")]
+    head, rows = ["protocol"], [[protocol] for protocol in (*GDSR, "tof", *SPARSE)]
     for name, of_unit, unit, digits in (("motorcycle", "cm", 100, 1), ("aloe", "pixels", 1, 2)):
         of_name = f"*{name.capitalize()}*, RMSE / MAE, {of_unit}"
         head += [f"{of_name}: **edge**", "best baseline", "ratio", "boundary F1, %: edge / best baseline"]
@@ -124,7 +125,7 @@ def real_models(results: Path) -> str:
     """The two real frames, every model: ratio to the best baseline, expected / real MAE."""
     head = ["protocol", *(f"*{name}*: {model}" for name in ("Motorcycle", "Aloe") for model in MODELS)]
     rows = []
-    for protocol in (*GDSR, "tof", "matched"):
+    for protocol in (*GDSR, "tof", *SPARSE, "matched"):
         files = [Scores(results / f"{name}/{protocol}.json") for name in ("motorcycle", "aloe")]
         of_models = [f"{file.ratio(model)}; {file.expected_over_real(model)}" for file in files for model in MODELS]
         rows.append([protocol, *of_models])
@@ -154,7 +155,7 @@ def scenes(results: Path) -> str:
     """Rendered scenes that anyone can make."""
     beside = ("edge-s", "bilinear", *EDGE_AWARE, "behind_fast_global_smoother")
     rows = []
-    for protocol in ("gdsr-x8", "tof", "stereo", "matched"):
+    for protocol in ("gdsr-x8", "tof", "stereo", "matched", *SPARSE):
         scores = Scores(results / f"scenes/{protocol}.json")
         rows.append([protocol, _bold(scores.errors("edge")), *map(scores.errors, beside), scores.ratio("edge")])
     return _table(["protocol", "**edge**", *map(_title, beside), "edge / best baseline"], rows)

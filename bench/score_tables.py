@@ -112,20 +112,22 @@ def real(results: Path) -> str:
         of_name = f"*{name.capitalize()}*, RMSE / MAE, {of_unit}"
         head += [f"{of_name}: **edge**", "best baseline", "ratio", "boundary F1, %: edge / best baseline"]
         for row in rows:
-            scores = Scores(results / f"{name}/{row[0]}.json")
-            row.append(_bold(scores.errors("edge", unit=unit, digits=digits)))
-            row.append(scores.best_errors(unit=unit, digits=digits))
-            row.append(scores.ratio("edge"))
-            f1 = 100 * scores.rows["edge"]["boundary_f1"]
-            row.append(f"**{f1:.0f}** / {100 * scores.best_baseline('boundary_f1'):.0f}")
+            path = results / f"{name}/{row[0]}.json"
+            row += _of_a_real_frame(Scores(path), unit, digits) if path.exists() else ["–"] * 4
     return _table(head, rows)
+
+
+def _of_a_real_frame(scores: Scores, unit: float, digits: int) -> list[str]:
+    f1 = f"**{100 * scores.rows['edge']['boundary_f1']:.0f}** / {100 * scores.best_baseline('boundary_f1'):.0f}"
+    errors = _bold(scores.errors("edge", unit=unit, digits=digits))
+    return [errors, scores.best_errors(unit=unit, digits=digits), scores.ratio("edge"), f1]
 
 
 def real_models(results: Path) -> str:
     """The two real frames, every model: ratio to the best baseline, expected / real MAE."""
     head = ["protocol", *(f"*{name}*: {model}" for name in ("Motorcycle", "Aloe") for model in MODELS)]
     rows = []
-    for protocol in (*GDSR, "tof", *SPARSE, "matched"):
+    for protocol in (*GDSR, "tof", "matched"):
         files = [Scores(results / f"{name}/{protocol}.json") for name in ("motorcycle", "aloe")]
         of_models = [f"{file.ratio(model)}; {file.expected_over_real(model)}" for file in files for model in MODELS]
         rows.append([protocol, *of_models])
@@ -155,7 +157,7 @@ def scenes(results: Path) -> str:
     """Rendered scenes that anyone can make."""
     beside = ("edge-s", "bilinear", *EDGE_AWARE, "behind_fast_global_smoother")
     rows = []
-    for protocol in ("gdsr-x8", "tof", "stereo", "matched", *SPARSE):
+    for protocol in ("gdsr-x8", "tof", "stereo", "matched"):
         scores = Scores(results / f"scenes/{protocol}.json")
         rows.append([protocol, _bold(scores.errors("edge")), *map(scores.errors, beside), scores.ratio("edge")])
     return _table(["protocol", "**edge**", *map(_title, beside), "edge / best baseline"], rows)

@@ -12,8 +12,13 @@ import numpy as np
 #: Nothing farther is measured in protocols `points` and `lidar`, or scored: what a car's lidar reaches.
 REACH_M = 80.0
 
-#: So much of a map's values has to survive when pixels are joined until hardly one is without.
+#: Pixels are joined as long as so much of the values get one of their own.
 KEPT = 0.8
+
+#: To more than so many pixels a side they are joined only while a smaller share than FILLED has a value: what is gained
+#: in fullness is lost in place, as a value is moved to the centre of its pixel.
+FINE_PX = 4
+FILLED = 0.08
 
 #: No side of a map gets smaller than this.
 LEAST_SIDE_PX = 8
@@ -51,9 +56,9 @@ def scan_lines(
 def gathered(depth_m_hw: np.ndarray) -> np.ndarray:
     """Sparse depth on a coarser grid over the same view: float32 metres, NaN = no value. Any other map as it is.
 
-    Pixels are joined in pairs along one axis, then the other, as long as KEPT of the values get a pixel of their own:
-    never in dense depth, holes or not; along the columns alone where there are lines. Of the values that share a pixel
-    of the coarser grid the one nearest its centre stays.
+    Pixels are joined in pairs along one axis, then the other, within KEPT, FINE_PX and FILLED: never in dense depth,
+    holes or not; along the columns alone where there are full lines. Of the values that share a pixel of the coarser
+    grid the one nearest its centre stays.
     """
     valid_hw = np.isfinite(depth_m_hw)
     size = _size_gathered(valid_hw)
@@ -77,11 +82,14 @@ def _cells(place: np.ndarray, side: int, coarser: int) -> tuple[np.ndarray, np.n
 
 def _size_gathered(valid_hw: np.ndarray) -> tuple[int, int]:
     needed = KEPT * valid_hw.sum()
+    side_px = [1, 1]
     axis, refused = 0, 0
     while refused < 2:
         joined_hw = _pairs_joined(valid_hw, axis)
-        if min(joined_hw.shape) >= LEAST_SIDE_PX and joined_hw.sum() >= needed:
+        worth = 2 * side_px[axis] <= FINE_PX or valid_hw.mean() < FILLED
+        if worth and min(joined_hw.shape) >= LEAST_SIDE_PX and joined_hw.sum() >= needed:
             valid_hw, refused = joined_hw, 0
+            side_px[axis] *= 2
         else:
             refused += 1
         axis = 1 - axis

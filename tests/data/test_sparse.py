@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthsr.data.sparse import KEPT, LEAST_SIDE_PX, gathered, scan_lines, single_points
+from depthsr.data.sparse import FILLED, FINE_PX, KEPT, LEAST_SIDE_PX, gathered, scan_lines, single_points
 
 
 def depths(shape, seed=0) -> np.ndarray:
@@ -18,12 +18,21 @@ def sparse(shape, share, seed=0) -> np.ndarray:
     return depth_m
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (4, 2), (16, 1), (1, 4)])
-def test_a_regular_grid_of_points_becomes_a_map_without_holes(rows, columns):
+@pytest.mark.parametrize(("rows", "columns"), [(4, 4), (4, 2), (1, 4), (8, 8), (16, 1), (24, 24)])
+def test_a_regular_grid_of_points_is_gathered_on_a_grid_no_coarser_than_needed(rows, columns):
+    """Up to FINE_PX apart it becomes a map without holes; farther apart the points keep their places to half of that."""
     low_m = depths((12, 20))
     sparse_m = np.full((12 * rows, 20 * columns), np.nan, np.float32)
     sparse_m[rows // 2 :: rows, columns // 2 :: columns] = low_m
-    np.testing.assert_array_equal(gathered(sparse_m), low_m)
+    grid_m = gathered(sparse_m)
+    valid = np.isfinite(grid_m)
+    np.testing.assert_array_equal(grid_m[valid].reshape(low_m.shape), low_m)
+    if max(rows, columns) <= FINE_PX:
+        assert valid.all()
+    elif rows * columns <= FINE_PX**2 / FILLED:  # so full that no pixel need be larger
+        assert grid_m.shape == (sparse_m.shape[0] // min(rows, FINE_PX), sparse_m.shape[1] // min(columns, FINE_PX))
+    else:
+        assert FILLED <= valid.mean() < 2 * FILLED
 
 
 @pytest.mark.parametrize("hole_share", [0, 0.1, 0.5, 0.7])
@@ -54,13 +63,12 @@ def test_of_the_values_in_a_pixel_of_the_grid_the_one_nearest_its_centre_stays(s
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.05])
-def test_hardly_a_value_is_lost_and_hardly_a_coarser_grid_would_keep_them(share):
+def test_hardly_a_value_is_lost(share):
     sparse_m = sparse((240, 320), share)
     values = np.isfinite(sparse_m).sum()
     grid_m = gathered(sparse_m)
-    kept = np.isfinite(grid_m).sum()
-    assert 0.95 * KEPT * values <= kept <= values  # pairs are counted, shares of the view are gathered
-    assert 4 * np.isfinite(grid_m).mean() > 1 - KEPT, "so few pixels with a value could be joined further"
+    assert 0.95 * KEPT * values <= np.isfinite(grid_m).sum() <= values  # pairs are counted, shares of the view gathered
+    assert np.isfinite(grid_m).mean() >= 0.9 * FILLED
 
 
 def test_lines_are_gathered_along_the_columns_alone():

@@ -20,7 +20,7 @@ def sparse(shape, share, seed=0) -> np.ndarray:
 
 @pytest.mark.parametrize(("rows", "columns"), [(4, 4), (4, 2), (1, 4), (8, 8), (16, 1), (24, 24)])
 def test_a_regular_grid_of_points_is_gathered_on_a_grid_no_coarser_than_needed(rows, columns):
-    """Up to FINE_PX apart it becomes a map without holes; farther apart the points keep their places to half of that."""
+    """Up to FINE_PX apart it becomes a map without holes; farther apart points keep their places to half of that."""
     low_m = depths((12, 20))
     sparse_m = np.full((12 * rows, 20 * columns), np.nan, np.float32)
     sparse_m[rows // 2 :: rows, columns // 2 :: columns] = low_m

@@ -275,3 +275,19 @@ def test_instructions_that_do_not_exist(tmp_path, random_image, block_weights):
     torch.save([random_image((1, 8, 2, 2)), random_image((1, 8, 2, 2)), *block_weights(8)], tmp_path / "inputs.pt")
     done = run_with_instructions("mmx", tmp_path, tmp_path / "inputs.pt", tmp_path / "results.pt", EPS)
     assert "DEPTHSR_ISA is 'mmx'; set it to one of auto, " in done.stderr
+
+
+@pytest.mark.usefixtures("native")
+def test_an_exception_inside_a_parallel_loop_keeps_its_message(tmp_path):
+    """torch's loop passes exceptions through a C interface; this op asks for its instructions inside of one."""
+    program = (
+        "import torch; from depthsr import ops\n"
+        "x, guide = torch.rand(1, 1, 4, 4), torch.rand(1, 3, 4, 4)\n"
+        "with ops.backend('native'): ops.joint_bilateral_upsample(x, x, guide, guide)"
+    )
+    environment = os.environ | {"DEPTHSR_ISA": "mmx"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "DEPTHSR_ISA is 'mmx'; set it to one of auto, " in done.stderr

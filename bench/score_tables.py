@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from depthsr.io import atomic_path
 from depthsr.models.baselines import BASELINES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,7 +196,8 @@ def with_tables(text: str, results: Path = RESULTS) -> str:
 def main() -> None:
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        document.write_text(with_tables(text), encoding="utf-8")
+        with atomic_path(document) as path:
+            path.write_text(with_tables(text), encoding="utf-8")
 
 
 if __name__ == "__main__":

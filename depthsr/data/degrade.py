@@ -139,13 +139,13 @@ def degrade(depth_m: np.ndarray, protocol: str, *, seed: int, rgb_HW3: np.ndarra
             raise UserError("what is matched are pictures: protocol matched needs the RGB too (depthsr degrade --rgb).")
         low_m = matched_stereo(rgb_HW3, remove_sky(depth_m), depth_m.shape, StereoCamera(), Matcher(), rng)
         return Degraded(low_m, low_m, 0.0, None, protocol)
-    if protocol == "points":
-        points_m = single_points(within(remove_sky(depth_m), REACH_M), round(POINTS_SHARE * depth_m.size), rng)
-        return Degraded(points_m, points_m, 0.0, None, protocol)
-    if protocol == "lidar":
-        lines_m = scan_lines(within(remove_sky(depth_m), REACH_M), LIDAR_SPACING_PX, LIDAR_STEP_PX, rng)
-        lines_m = add_noise(lines_m, LIDAR_NOISE, rng)
-        return Degraded(lines_m, lines_m, 0.0, None, protocol)
+    if protocol in ("points", "lidar"):
+        scene_m = ground_truth(depth_m, protocol)
+        if protocol == "points":
+            low_m = single_points(scene_m, round(POINTS_SHARE * depth_m.size), rng)
+        else:
+            low_m = add_noise(scan_lines(scene_m, LIDAR_SPACING_PX, LIDAR_STEP_PX, rng), LIDAR_NOISE, rng)
+        return Degraded(low_m, low_m, 0.0, None, protocol)
     clipped_m = clip_sky(depth_m)
     if protocol == "clean":
         return Degraded(clipped_m, clipped_m, 0.0, None, protocol)

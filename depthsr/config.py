@@ -226,7 +226,7 @@ PRESETS = {"edge": EDGE, "edge-s": EDGE_S, "base": BASE}
 #: Where a model that takes relative depth gets it: Depth Anything, or simulated from exact depth.
 RELATIVE_SOURCES = ("network", "simulated")
 
-#: Mixes of degradations to train on (depthsr.data.degrade.random_degradation).
+#: Mixes of degradations to train on (depthsr.data.random_degradation).
 RECIPES = ("mixed", "ais")
 
 #: Recipe -> the protocol of depthsr.data.degrade that it is validated under, where none is named.

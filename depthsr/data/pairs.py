@@ -9,7 +9,8 @@ import numpy as np
 
 from depthsr.data.augment import farthest, random_camera, random_colour, random_flip, random_window
 from depthsr.data.dataset import FrameDataset
-from depthsr.data.degrade import Degraded, random_degradation
+from depthsr.data.degrade import Degraded
+from depthsr.data.random_degradation import random_degradation
 from depthsr.data.relative import simulated_relative_depth
 from depthsr.types import SKY_FLOAT16, UserError
 

@@ -7,7 +7,6 @@ import pytest
 
 from depthsr.data.degrade import (
     AIS_CLIP_M,
-    MIXED,
     PROTOCOLS,
     add_noise,
     ais_levels,
@@ -19,8 +18,8 @@ from depthsr.data.degrade import (
     ground_truth,
     punch_holes,
     quantise,
-    random_degradation,
 )
+from depthsr.data.random_degradation import MIXED, random_degradation
 from depthsr.data.resample import centre_sample, resample, resample_masked, resample_matrix
 from depthsr.types import UserError
 

@@ -42,7 +42,7 @@ SUPPORT_SHARE = 1 / 40
 
 
 class Restorer(Protocol):
-    """What Predictor drives, a frame at a time: checked arrays in, depth and expected error out.
+    """What Predictor drives, a frame at a time.
 
     is_network    whether sparse depth is to be gathered for it (depthsr.data.sparse) and wide holes to be filled coarse
                   to fine (depthsr.wide_holes).
@@ -55,16 +55,7 @@ class Restorer(Protocol):
     @property
     def is_network(self) -> bool: ...
 
-    def __call__(
-        self,
-        rgb_HW3: np.ndarray,
-        depth_m_hw: np.ndarray,
-        relative_HW: np.ndarray | None,
-        quantisation_step_m: float,
-        max_depth_m: float | None,
-        protocol: str,
-        filling_m_hw: np.ndarray | None,
-    ) -> Restored: ...
+    def __call__(self, frame: CheckedFrame, filling_m_hw: np.ndarray | None) -> Restored: ...
 
 
 @runtime_checkable
@@ -99,10 +90,10 @@ class BaselineRestorer:
     def __str__(self) -> str:
         return "baseline, cpu, fp32"
 
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
-        settings = {} if protocol == "metric" else {"protocol": protocol}
-        depth_m_HW = self.method(rgb_HW3, depth_m_hw, **settings)
-        return np.clip(depth_m_HW, 0, max_depth_m), None
+    def __call__(self, frame: CheckedFrame, filling_m_hw: np.ndarray | None) -> Restored:
+        settings = {} if frame.protocol == "metric" else {"protocol": frame.protocol}
+        depth_m_HW = self.method(unit_rgb(frame.rgb_HW3), frame.depth_m_hw, **settings)
+        return np.clip(depth_m_HW, 0, frame.max_depth_m), None
 
 
 class Predictor:
@@ -253,18 +244,7 @@ def one_by_one(restorer: Restorer, levels: Sequence[Level]) -> Callable[[], list
     restored: list[Restored] = []
     for level in levels:
         fillings_m = level.fillings_m([depth_m_HW for depth_m_HW, _ in restored])
-        restored = [
-            restorer(
-                unit_rgb(frame.rgb_HW3),
-                frame.depth_m_hw,
-                frame.relative_HW,
-                frame.quantisation_step_m,
-                frame.max_depth_m,
-                frame.protocol,
-                filling_m_hw,
-            )
-            for frame, filling_m_hw in zip(level.frames, fillings_m, strict=True)
-        ]
+        restored = [restorer(*parts) for parts in zip(level.frames, fillings_m, strict=True)]
     return lambda: restored
 
 

@@ -18,6 +18,8 @@ import safetensors.numpy
 
 from depthsr import config
 from depthsr.compiled import instruction_set, why_no_module
+from depthsr.frames import CheckedFrame
+from depthsr.inputs import unit_rgb
 from depthsr.model_files import WEIGHTS_FILE, corrupt_weights, model_folder, other_weights, read_config
 from depthsr.types import UserError
 
@@ -44,9 +46,15 @@ class NativeRestorer:
         arithmetic = "bf16" if self.bf16 else "fp32"
         return f"native, cpu, {arithmetic if self.weights == arithmetic else f'{self.weights} weights in {arithmetic}'}"
 
-    def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, protocol, filling_m_hw):
-        frame = rgb_HW3, depth_m_hw, quantisation_step_m, max_depth_m or 0.0
-        return self.network.infer(*frame, self.bf16, filling_m_hw)
+    def __call__(self, frame: CheckedFrame, filling_m_hw: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return self.network.infer(
+            unit_rgb(frame.rgb_HW3),
+            frame.depth_m_hw,
+            frame.quantisation_step_m,
+            frame.max_depth_m or 0.0,
+            self.bf16,
+            filling_m_hw,
+        )
 
 
 def load_restorer(name_or_path: str | Path, device: str, dtype: Any) -> NativeRestorer:

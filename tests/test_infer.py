@@ -159,9 +159,9 @@ def test_ais_hands_the_network_its_step_and_range():
     seen = {}
 
     class Spy(BaselineRestorer):
-        def __call__(self, rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, *rest):
-            seen.update(step=quantisation_step_m, largest=max_depth_m)
-            return super().__call__(rgb_HW3, depth_m_hw, relative_HW, quantisation_step_m, max_depth_m, *rest)
+        def __call__(self, frame, filling_m_hw):
+            seen.update(step=frame.quantisation_step_m, largest=frame.max_depth_m)
+            return super().__call__(frame, filling_m_hw)
 
     spy = Predictor("spy", Spy(BASELINES["nearest"]))
     spy(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2)), protocol="ais")
@@ -180,9 +180,9 @@ def test_sparse_depth_is_gathered_for_a_network_and_for_no_baseline():
     seen = {}
 
     class Spy(BaselineRestorer):
-        def __call__(self, rgb_HW3, depth_m_hw, *rest):
-            seen["depth_m"] = depth_m_hw
-            return super().__call__(rgb_HW3, depth_m_hw, *rest)
+        def __call__(self, frame, filling_m_hw):
+            seen["depth_m"] = frame.depth_m_hw
+            return super().__call__(frame, filling_m_hw)
 
     class Network(Spy):
         is_network = True

@@ -147,8 +147,7 @@ def _restored_m(predictor: Predictor, one, filling_m) -> np.ndarray:
     """What its network gives with a filling, that of a model in PyTorch asked for directly."""
     restorer = predictor.restorer
     if not isinstance(restorer, NetworkRestorer):
-        rgb = one.rgb_HW3.astype(np.float32) / 255
-        return restorer(rgb, one.depth_m_hw, None, 0.0, None, "metric", filling_m)[0]
+        return restorer(one, filling_m)[0]
     depth_m = torch.from_numpy(one.depth_m_hw)[None, None]
     relative = None if one.relative_HW is None else normalise_relative(torch.from_numpy(one.relative_HW)[None, None])
     depth_m, _ = restorer.model.infer(

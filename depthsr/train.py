@@ -19,7 +19,6 @@ from typing import cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from depthsr import checkpoint
@@ -31,11 +30,11 @@ from depthsr.data.pairs import Sample, TrainingPairs
 from depthsr.frames import CheckedFrame
 from depthsr.infer import Predictor
 from depthsr.journal import Journal
+from depthsr.learner import Learner
 from depthsr.losses import balance, restoration_loss
-from depthsr.models.network import DepthSR, to_channels_last
 from depthsr.precision import choose_precision, resolve_device
 from depthsr.resume import resumed_config
-from depthsr.schedule import make_optimizer, rate_factor, train_only, with_steps
+from depthsr.schedule import with_steps
 from depthsr.torch_runtime import NetworkRestorer
 from depthsr.types import UserError
 from depthsr.validation import Validation, split_names
@@ -75,27 +74,17 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         dataset = Mixture(dataset, [open_dataset(folder) for folder in config.extra_data])
     train_names, validation_names = split_names(dataset, config.validation)
     config = with_steps(config, len(train_names), world)
-    model = checkpoint.new_or_saved_model(config.preset, config.relative).to(device)
-    if config.channels_last:
-        to_channels_last(model)
-    train_only(model, config.only)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
-    averaged = cast(DepthSR, average.module)
-    optimizer = make_optimizer(model, config)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(config, step))
+    learner = Learner(config, device)
     first_step, trained_s = 0, 0.0
     if state is not None:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
+        learner.load_state_dict(state)
         first_step, trained_s = state["step"], state["trained_s"]
     if rank == 0:
         checkpoint.write_json(out / "train_config.json", dataclasses.asdict(config))
 
-    step_model = cast(nn.Module, torch.compile(model)) if config.compile else model
+    model = cast(nn.Module, torch.compile(learner.model)) if config.compile else learner.model
     if world > 1:
-        step_model = data_parallel(step_model)
+        model = data_parallel(model)
     pairs = TrainingPairs(
         dataset,
         train_names,
@@ -105,7 +94,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
         relative=config.relative == "simulated",
     )
     keys = StepKeys(config, first_step, config.steps, rank)
-    restorer = NetworkRestorer(averaged.eval(), device, choose_precision("fp32", device), graphs=False)
+    restorer = NetworkRestorer(learner.averaged, device, choose_precision("fp32", device), graphs=False)
     fill = partial(with_filling, restorer) if config.fill_wide_holes else None
     batches = load_batches(pairs, keys, config, device, fill)
     journal = validation = None
@@ -118,10 +107,7 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
 
     def save(step: int) -> None:
         state = {
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
+            **learner.state_dict(),
             "step": step,
             "trained_s": trained_s + time.monotonic() - start_s,
             "world": world,
@@ -129,32 +115,25 @@ def train(config: TrainConfig, *, resume: bool = False) -> Path:
             "config": dataclasses.asdict(config),
         }
         checkpoint.save_training_state(state, state_path)
-        checkpoint.save_model(averaged, out / "model")
+        checkpoint.save_model(learner.averaged, out / "model")
 
-    model.train()
     for step in range(first_step, config.steps):
         micro_batches = list(islice(batches, config.accumulate))
-        optimizer.zero_grad(set_to_none=True)
-        figures: dict[str, Tensor] = {}
-        for batch, share in zip(micro_batches, pixel_shares(micro_batches, world), strict=True):
-            with averaging(step_model, batch is micro_batches[-1]):
-                for name, value in add_gradients(step_model, batch, config, share).items():
-                    figures[name] = figures[name] + value if name in figures else value
-        figures["gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        learner.forget_gradients()
+        figures = add_step_gradients(model, micro_batches, config, world)
+        figures["gradient_norm"] = nn.utils.clip_grad_norm_(learner.model.parameters(), config.gradient_clip)
         # The one place where every step waits for its device. The norm is of all processes, so they stop together.
         if not torch.isfinite(figures["loss"] + figures["gradient_norm"]):
             path = out / f"bad_step_{step}_process_{rank}.pt"
             torch.save([batch._asdict() for batch in micro_batches], path)
             said = ", ".join(f"{name} {value.item()}" for name, value in figures.items())
             raise FloatingPointError(f"step {step} gives no number ({said}); its batches are in {path}.")
-        optimizer.step()
-        scheduler.step()
-        average.update_parameters(model)
+        learner.step()
         done = step + 1
         bar.update()
         if journal is None or validation is None:
             continue
-        journal.add(done, figures, float(scheduler.get_last_lr()[0]))
+        journal.add(done, figures, learner.learning_rate)
         if done % config.validate_steps == 0 or done == config.steps:
             journal.write(done, validation(Predictor("the model", restorer)))
         if done == config.steps or time.monotonic() - last_saved_s > 60 * config.checkpoint_minutes:
@@ -197,6 +176,18 @@ def averaging(model: nn.Module, wanted: bool) -> AbstractContextManager[None]:
     if isinstance(model, nn.parallel.DistributedDataParallel) and not wanted:
         return model.no_sync()
     return nullcontext()
+
+
+def add_step_gradients(
+    model: nn.Module, micro_batches: list[Batch], config: TrainConfig, world: int
+) -> dict[str, Tensor]:
+    """Forward and backward of a step's micro-batches in this process; the parts of its loss, summed over them."""
+    figures: dict[str, Tensor] = {}
+    for batch, share in zip(micro_batches, pixel_shares(micro_batches, world), strict=True):
+        with averaging(model, batch is micro_batches[-1]):
+            for name, value in add_gradients(model, batch, config, share).items():
+                figures[name] = figures[name] + value if name in figures else value
+    return figures
 
 
 def add_gradients(model: nn.Module, batch: Batch, config: TrainConfig, share: tuple[float, float]) -> dict[str, Tensor]:

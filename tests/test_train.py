@@ -214,7 +214,7 @@ def test_what_is_no_number_stops_with_the_batches_and_changes_no_weight(config, 
         weights.append({name: tensor.clone() for name, tensor in made[0].state_dict().items()})
         return real_clip(*args)
 
-    monkeypatch.setattr(checkpoint, "new_or_saved_model", remember)
+    monkeypatch.setattr("depthsr.learner.new_or_saved_model", remember)
     monkeypatch.setattr("depthsr.train.restoration_loss", breaking)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", remember_weights)
     with pytest.raises(

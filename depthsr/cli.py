@@ -119,26 +119,19 @@ def infer(
         )
     frames = pair_inputs(rgb, depth, relative)
 
+    from depthsr.frames import Settings
     from depthsr.infer import load
-    from depthsr.infer_files import FileOptions, infer_files
+    from depthsr.infer_files import Results, infer_files
 
     if depth_format is None:
         depth_format = "npy" if protocol == "ais" else "png"
-    options = FileOptions(
-        protocol=protocol,
-        depth_scale=depth_scale,
-        quantisation_step_m=quantisation_step,
-        max_depth_m=max_depth,
-        downsampling=downsampling,
-        depth_format=depth_format,
-        also=also,
-        picture=picture,
-    )
+    settings = Settings(depth_scale, quantisation_step, max_depth, protocol, downsampling)
+    results = Results(depth_format, also, picture)
     predictor = load(model, device, "fp16" if fp16 else "auto", runtime)
-    written = infer_files(predictor, frames, out, options)
+    written = infer_files(predictor, frames, out, settings, results)
     unit = "16-bit, millimetres, 0 = no value" if depth_format == "png" else "float32, metres"
     shown = written[0] if len(written) == 1 else f"{len(written)} depth maps in {out}"
-    others = [f", *{ending}" for kind, ending in options.endings().items() if kind in also]
+    others = [f", *{ending}" for kind, ending in results.endings().items() if kind in also]
     click.echo(
         f"wrote {shown} ({depth_format}: {unit}){''.join(others)}{' and *.vis.png to look at' if picture else ''}"
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from depthsr.data.degrade import degrade, ground_truth
 from depthsr.infer import load
-from depthsr.infer_files import FileOptions, infer_files
+from depthsr.infer_files import Results, infer_files
 from depthsr.io import (
     Inputs,
     atomic_path,
@@ -55,7 +55,7 @@ def run(out: str | Path = "depthsr-demo", model: str = "edge", device: str = "au
     rgb, depth_m = read_rgb(frame.rgb), read_depth(frame.depth)
 
     started = time.perf_counter()
-    (restored,) = infer_files(predictor, [frame], out, FileOptions(picture=False))
+    (restored,) = infer_files(predictor, [frame], out, results=Results(picture=False))
     seconds = time.perf_counter() - started
     results_m = {model: read_depth(restored)}
     for name in BASELINES:

@@ -33,22 +33,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FileOptions:
-    """How depth files are read and results written.
+class Results:
+    """What is written of a frame.
 
-    protocol             "metric" or "ais" (depth files hold the challenge's low-resolution levels).
-    depth_scale          metres per stored unit; None: integers are millimetres, floating point metres.
-    quantisation_step_m, max_depth_m, downsampling   as in Predictor.
-    depth_format         one of depthsr.io.DEPTH_FORMATS.
-    also                 of ALSO: write these fields of the Prediction too. Raises UserError for another word.
-    picture              also write NAME.vis.png: RGB, input and result side by side.
+    depth_format  one of depthsr.io.DEPTH_FORMATS.
+    also          of ALSO: write these fields of the Prediction too. Raises UserError for another word.
+    picture       also write NAME.vis.png: RGB, input and result side by side.
     """
 
-    protocol: str = "metric"
-    depth_scale: float | None = None
-    quantisation_step_m: float | None = None
-    max_depth_m: float | None = None
-    downsampling: str | None = None
     depth_format: str = "png"
     also: Sequence[str] = ()
     picture: bool = True
@@ -57,10 +49,6 @@ class FileOptions:
         for word in self.also:
             if word not in ALSO:
                 raise UserError(f"{word!r} cannot be written; choose of {', '.join(ALSO)}.")
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(self.depth_scale, self.quantisation_step_m, self.max_depth_m, self.protocol, self.downsampling)
 
     def endings(self) -> dict[str, str]:
         """What is written -> how its file's name ends."""
@@ -73,9 +61,15 @@ class FileOptions:
 
 
 def infer_files(
-    predictor: Predictor, frames: Sequence[Inputs], out: str | Path, options: FileOptions | None = None
+    predictor: Predictor,
+    frames: Sequence[Inputs],
+    out: str | Path,
+    settings: Settings | None = None,
+    results: Results | None = None,
 ) -> list[Path]:
-    """Write NAME.<format> (and what else the options say) into `out` for each frame; returns the depth files.
+    """Write NAME.<format> (and what else `results` says) into `out` for each frame; returns the depth files.
+
+    settings  what is known of all their measurements; its scale is that of the depth files (depthsr.infer.Predictor).
 
     NAME.error.<format>  metres, as the depth.
     NAME.confidence.png  8 bits, 255 = 1.
@@ -83,19 +77,18 @@ def infer_files(
     NAME.vis.png         the picture.
 
     A progress bar appears when several take more than two seconds. Raises UserError before anything is computed when
-    the options make no sense, two results would be one file, or one would replace an input. A frame that cannot be
+    `results` makes no sense, two of them would be one file, or one would replace an input. A frame that cannot be
     restored is told as soon as it is met, with its files, and left out; the UserError comes after the last frame, or at
     once where there is only one.
     """
-    options = options or FileOptions()
-    settings = options.settings
-    if {"error", "confidence"} & set(options.also) and isinstance(predictor.restorer, BaselineRestorer):
+    settings, results = settings or Settings(), results or Results()
+    if {"error", "confidence"} & set(results.also) and isinstance(predictor.restorer, BaselineRestorer):
         raise UserError(
             f"{predictor.name} estimates no error, and no confidence; leave them out of --also, or use a model such as "
             "edge."
         )
     outputs = [
-        {kind: Path(out) / f"{frame.name}{ending}" for kind, ending in options.endings().items()} for frame in frames
+        {kind: Path(out) / f"{frame.name}{ending}" for kind, ending in results.endings().items()} for frame in frames
     ]
     refuse_to_overwrite(frames, outputs)
     failed = 0
@@ -121,7 +114,7 @@ def _with_progress(frames: Sequence[Inputs]) -> Iterable[Inputs]:
 
 
 def restore_file(predictor: Predictor, frame: Inputs, paths: dict[str, Path], settings: Settings) -> None:
-    """Read one frame, restore it, and write what `paths` names (see FileOptions.endings)."""
+    """Read one frame, restore it, and write what `paths` names (see Results.endings)."""
     rgb = read_rgb(frame.rgb)
     ais = settings.protocol == "ais"
     depth = read_values(frame.depth) if ais else read_depth(frame.depth, settings.scale)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from depthsr.frames import Settings
 from depthsr.infer import load
-from depthsr.infer_files import FileOptions, infer_files
+from depthsr.infer_files import Results, infer_files
 from depthsr.io import pair_inputs, read_depth, read_rgb
 
 SAMPLES = Path(os.environ.get("DEPTHSR_SHARED", Path(__file__).parents[2] / "shared")) / "samples"
@@ -51,7 +52,7 @@ def test_the_result_agrees_with_the_sensor(name, shipped, tmp_path):
     rgb, depth, tolerance, scale = FRAMES[name]
     frames = pair_inputs(str(SAMPLES / name / rgb), str(SAMPLES / name / depth))
     assert len(frames) == (5 if "*" in rgb else 1)
-    written = infer_files(shipped, frames, tmp_path, FileOptions(depth_scale=scale, depth_format="tiff"))
+    written = infer_files(shipped, frames, tmp_path, Settings(scale), Results("tiff"))
     for frame, path in zip(frames, written, strict=True):
         result_m, depth_m = read_depth(path), read_depth(frame.depth, scale)
         assert result_m.shape == read_rgb(frame.rgb).shape[:2]

@@ -20,6 +20,7 @@ from depthsr.inputs import (
     check_scale,
     check_sizes,
     is_number,
+    unit_rgb,
 )
 from depthsr.once import warn_once
 from depthsr.types import FARTHEST_OVER_MEASURED, UserError
@@ -88,6 +89,11 @@ class CheckedFrame:
     @property
     def size(self) -> tuple[int, int]:
         return self.rgb_HW3.shape[:2]
+
+    @property
+    def unit_rgb_HW3(self) -> np.ndarray:
+        """float32 in [0, 1]."""
+        return unit_rgb(self.rgb_HW3)
 
     @property
     def kind(self) -> Hashable:

@@ -22,7 +22,6 @@ from depthsr.config import PRESETS, RUNTIMES
 from depthsr.consistency import consistent_with
 from depthsr.data.sparse import gathered
 from depthsr.frames import CheckedFrame, Settings, check_frame
-from depthsr.inputs import unit_rgb
 from depthsr.runtime import choose_runtime
 from depthsr.types import FARTHEST_OVER_MEASURED, Prediction, SetupError, UserError
 from depthsr.wide_holes import Level, coarse_to_fine
@@ -92,7 +91,7 @@ class BaselineRestorer:
 
     def __call__(self, frame: CheckedFrame, filling_m_hw: np.ndarray | None) -> Restored:
         settings = {} if frame.protocol == "metric" else {"protocol": frame.protocol}
-        depth_m_HW = self.method(unit_rgb(frame.rgb_HW3), frame.depth_m_hw, **settings)
+        depth_m_HW = self.method(frame.unit_rgb_HW3, frame.depth_m_hw, **settings)
         return np.clip(depth_m_HW, 0, frame.max_depth_m), None
 
 

@@ -19,7 +19,6 @@ import safetensors.numpy
 from depthsr import config
 from depthsr.compiled import instruction_set, why_no_module
 from depthsr.frames import CheckedFrame
-from depthsr.inputs import unit_rgb
 from depthsr.model_files import WEIGHTS_FILE, corrupt_weights, model_folder, other_weights, read_config
 from depthsr.types import UserError
 
@@ -48,7 +47,7 @@ class NativeRestorer:
 
     def __call__(self, frame: CheckedFrame, filling_m_hw: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         return self.network.infer(
-            unit_rgb(frame.rgb_HW3),
+            frame.unit_rgb_HW3,
             frame.depth_m_hw,
             frame.quantisation_step_m,
             frame.max_depth_m or 0.0,

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "kernels": set(),
     "compiled": {"_native"},
     "model_files": set(),
-    "native": {"compiled", "model_files", "_native"},
+    "native": {"compiled", "frames", "model_files", "_native"},
     "runtime": {"compiled", "model_files"},
     "ops": {"kernels", "compiled", "_C_cpu", "_C_cuda", "_native"},
     "io": set(),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from depthsr.data.dataset import Frame, FrameDataset, check_part, check_sizes, mark_missing
+from depthsr.data.dataset import Frame, FrameDataset, check_part, check_same_size, mark_missing
 from depthsr.io.depth import read_depth, read_values
 from depthsr.io.rgb import read_rgb
 from depthsr.types import UserError
@@ -51,7 +51,7 @@ class Challenge(FrameDataset):
         lr_path = lr_folder / f"{stem}.npy"
         rgb = read_rgb(rgb_path)
         depth_m = mark_missing(read_depth(truth_path))
-        check_sizes(rgb, depth_m, rgb_path, truth_path)
+        check_same_size(rgb, depth_m, rgb_path, truth_path)
         return Frame(rgb, depth_m, read_values(lr_path) if lr_path.exists() else None)
 
     def split(self, part: str) -> list[str]:

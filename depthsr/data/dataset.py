@@ -96,7 +96,7 @@ def mark_missing(depth_m_HW: np.ndarray) -> np.ndarray:
     return depth_m
 
 
-def check_sizes(rgb_HW3: np.ndarray, depth_m_HW: np.ndarray, rgb_path: Path, depth_path: Path) -> None:
+def check_same_size(rgb_HW3: np.ndarray, depth_m_HW: np.ndarray, rgb_path: Path, depth_path: Path) -> None:
     """Ground truth lies on the RGB's pixel grid. Raises UserError naming both files otherwise."""
     if depth_m_HW.shape != rgb_HW3.shape[:2]:
         raise UserError(

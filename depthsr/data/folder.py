@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from depthsr.data.dataset import Frame, FrameDataset, check_sizes, mark_missing
+from depthsr.data.dataset import Frame, FrameDataset, check_same_size, mark_missing
 from depthsr.io.depth import DEPTH_SUFFIXES, read_depth, read_values
 from depthsr.io.rgb import RGB_SUFFIXES, read_rgb
 from depthsr.types import UserError
@@ -65,7 +65,7 @@ class PairsFolder(FrameDataset):
         rgb_path, depth_path = self._rgb[name], self._depth[name]
         rgb = read_rgb(rgb_path)
         depth_m = mark_missing(read_depth(depth_path))
-        check_sizes(rgb, depth_m, rgb_path, depth_path)
+        check_same_size(rgb, depth_m, rgb_path, depth_path)
         lr_path = self._lr.get(name)
         return Frame(rgb, depth_m, None if lr_path is None else read_values(lr_path))
 

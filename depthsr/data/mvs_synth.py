@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthsr.data.dataset import Frame, FrameDataset, check_sizes, mark_missing
+from depthsr.data.dataset import Frame, FrameDataset, check_same_size, mark_missing
 from depthsr.io.depth import read_depth
 from depthsr.io.rgb import read_rgb
 from depthsr.types import UserError
@@ -58,7 +58,7 @@ class MvsSynth(FrameDataset):
         rgb = read_rgb(rgb_path)
         # the sky first: 65504 is a mark, not a distance that a unit could scale
         depth_m = mark_missing(read_depth(depth_path)) * np.float32(self._unit_m)
-        check_sizes(rgb, depth_m, rgb_path, depth_path)
+        check_same_size(rgb, depth_m, rgb_path, depth_path)
         return Frame(rgb, depth_m)
 
 

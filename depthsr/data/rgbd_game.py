@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthsr.data.dataset import Frame, FrameDataset, check_part, check_sizes
+from depthsr.data.dataset import Frame, FrameDataset, check_part, check_same_size
 from depthsr.io.depth import read_values
 from depthsr.io.rgb import read_rgb
 from depthsr.types import UserError
@@ -53,7 +53,7 @@ class RgbdGame(FrameDataset):
         if code.dtype != np.uint16:
             raise UserError(f"{depth_path} holds {code.dtype} numbers, not 16-bit depth codes; copy the dataset again.")
         depth_m = self._depth_m_of_code[code]
-        check_sizes(rgb, depth_m, rgb_path, depth_path)
+        check_same_size(rgb, depth_m, rgb_path, depth_path)
         return Frame(rgb, depth_m)
 
     def split(self, part: str) -> list[str]:

@@ -15,7 +15,7 @@ from depthsr.models.baselines.resample import (
     bicubic,
     bilinear,
     fill_from_behind,
-    fill_holes,
+    fill_from_nearest,
     median_of_measured,
     nearest,
 )
@@ -149,7 +149,7 @@ def test_holes_take_the_nearest_measurement() -> None:
     _, depth_m = random_pair((1, 1), (19, 23))
     holed = with_holes(depth_m, share=0.8)
     valid = np.isfinite(holed) & (holed > 0)
-    filled = fill_holes(holed)
+    filled = fill_from_nearest(holed)
     np.testing.assert_array_equal(filled[valid], depth_m[valid])
     measured_at = np.argwhere(valid)
     for y, x in np.argwhere(~valid):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthsr.models.baselines.resample import FILLED_CONFIDENCE, bilinear, fill_holes, has_value, source_pixels
+from depthsr.models.baselines.resample import FILLED_CONFIDENCE, bilinear, fill_from_nearest, has_value, source_pixels
 
 _ITERATIONS = 3  # the paper's T
 
@@ -21,7 +21,7 @@ def fast_global_smoother(
     smoothness     λ of equation 1.
     sigma_colour   σ_c, of the Euclidean distance between neighbouring RGB in [0, 255].
     """
-    filled = fill_holes(depth_m_hw)
+    filled = fill_from_nearest(depth_m_hw)
     depth_m = bilinear(rgb_HW3, filled).astype(np.float64)
     confidence = np.full(depth_m.shape, FILLED_CONFIDENCE)
     at_pixels = source_pixels(rgb_HW3.shape[:2], depth_m_hw.shape)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from depthsr.models.baselines.resample import fill_holes, interpolate, low_resolution_guide
+from depthsr.models.baselines.resample import fill_from_nearest, interpolate, low_resolution_guide
 
 
 def guided_filter(
@@ -23,7 +23,7 @@ def guided_filter(
     guide       RGB of a low-resolution pixel: "mean" over its area, or the pixel at its "centre".
     """
     size = rgb_HW3.shape[:2]
-    filled = fill_holes(depth_m_hw)
+    filled = fill_from_nearest(depth_m_hw)
     a, b = linear_coefficients(low_resolution_guide(rgb_HW3, filled.shape, guide), filled, radius_px, eps)
     depth_m = interpolate(b, size)
     for channel in range(3):

@@ -8,7 +8,7 @@ import numpy as np
 
 from depthsr.models.baselines.resample import (
     FILLED_CONFIDENCE,
-    fill_holes,
+    fill_from_nearest,
     has_value,
     low_resolution_guide,
     source_coordinates,
@@ -31,7 +31,7 @@ def joint_bilateral(
     """
     height, width = rgb_HW3.shape[:2]
     h, w = depth_m_hw.shape
-    source = fill_holes(depth_m_hw)
+    source = fill_from_nearest(depth_m_hw)
     confidence = np.where(has_value(depth_m_hw), np.float32(1), np.float32(FILLED_CONFIDENCE))
     rgb = _channels_first(rgb_HW3)
     guide_3hw = _channels_first(low_resolution_guide(rgb_HW3, (h, w), guide))

@@ -20,7 +20,7 @@ def has_value(depth_m_hw: np.ndarray) -> np.ndarray:
     return np.isfinite(depth_m_hw) & (depth_m_hw > 0)
 
 
-def fill_holes(depth_m_hw: np.ndarray) -> np.ndarray:
+def fill_from_nearest(depth_m_hw: np.ndarray) -> np.ndarray:
     """Every pixel without a value (NaN, inf or <= 0) takes that of the nearest pixel with one. Float32 metres.
 
     Raises ValueError when no pixel has a value.
@@ -66,17 +66,17 @@ def nearest(rgb_HW3: np.ndarray, depth_m_hw: np.ndarray) -> np.ndarray:
         np.clip(np.floor(source_coordinates(size, source_size) + 0.5).astype(int), 0, source_size - 1)
         for size, source_size in zip(rgb_HW3.shape[:2], depth_m_hw.shape, strict=True)
     )
-    return fill_holes(depth_m_hw)[np.ix_(rows, columns)]
+    return fill_from_nearest(depth_m_hw)[np.ix_(rows, columns)]
 
 
 def bilinear(rgb_HW3: np.ndarray, depth_m_hw: np.ndarray) -> np.ndarray:
     """Bilinear interpolation to the RGB's size; H×W float32 metres."""
-    return interpolate(fill_holes(depth_m_hw), rgb_HW3.shape[:2])
+    return interpolate(fill_from_nearest(depth_m_hw), rgb_HW3.shape[:2])
 
 
 def bicubic(rgb_HW3: np.ndarray, depth_m_hw: np.ndarray) -> np.ndarray:
     """Cubic convolution (Keys 1981, a = -1/2) to the RGB's size, kept within the input's range; H×W float32 metres."""
-    filled = fill_holes(depth_m_hw)
+    filled = fill_from_nearest(depth_m_hw)
     return np.clip(_separable(filled, rgb_HW3.shape[:2], _keys, support=2), filled.min(), filled.max())
 
 

@@ -76,6 +76,7 @@ class CheckedFrame:
     max_depth_m          None = unknown.
     protocol             one of INPUT_PROTOCOLS.
     downsampling         one of DOWNSAMPLINGS, None = unknown.
+    points_m_hw          the sparse measurement that depth_m_hw was gathered from (depthsr.data.sparse), or None.
     """
 
     rgb_HW3: np.ndarray
@@ -85,6 +86,7 @@ class CheckedFrame:
     max_depth_m: float | None
     protocol: str
     downsampling: str | None = None
+    points_m_hw: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:

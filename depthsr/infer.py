@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 
+from depthsr.anchoring import anchored
 from depthsr.config import PRESETS, RUNTIMES
 from depthsr.consistency import consistent_with
 from depthsr.data.sparse import gathered
@@ -206,7 +207,10 @@ class Predictor:
         frame = check_frame(rgb, depth, relative, settings)
         if not self.restorer.is_network or settings.downsampling is not None:
             return frame
-        return replace(frame, depth_m_hw=gathered(frame.depth_m_hw))
+        depth_m_hw = gathered(frame.depth_m_hw)
+        if depth_m_hw.shape == frame.depth_m_hw.shape:
+            return frame
+        return replace(frame, depth_m_hw=depth_m_hw, points_m_hw=frame.depth_m_hw)
 
     def _start(self, frames: Sequence[CheckedFrame]) -> Callable[[], list[Prediction]]:
         """Begins with frames of one kind; the function returned waits for the results."""
@@ -226,7 +230,10 @@ class Predictor:
         if frame.downsampling is not None:
             depth_m = consistent_with(frame.depth_m_hw, depth_m, error_m, frame.downsampling)
             depth_m = np.minimum(depth_m, _ceiling_m(frame))
-        depth_m = np.maximum(depth_m, _floor_m(frame.depth_m_hw, frame.quantisation_step_m))
+        floor_m = _floor_m(frame.depth_m_hw, frame.quantisation_step_m)
+        depth_m = np.maximum(depth_m, floor_m)
+        if frame.points_m_hw is not None:
+            depth_m = np.clip(anchored(depth_m, frame.points_m_hw), floor_m, _ceiling_m(frame))
         if error_m is None:
             error_m = np.full_like(depth_m, np.nan)
         return Prediction(depth_m=depth_m, error_m=error_m, confidence=_confidence(depth_m, error_m), valid=valid)

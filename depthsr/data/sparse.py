@@ -60,18 +60,24 @@ def gathered(depth_m_hw: np.ndarray) -> np.ndarray:
     holes or not; along the columns alone where there are full lines. Of the values that share a pixel of the coarser
     grid the one nearest its centre stays.
     """
-    valid_hw = np.isfinite(depth_m_hw)
-    size = _size_gathered(valid_hw)
+    size, cells, pixels = kept_values(depth_m_hw)
     if size == depth_m_hw.shape:
         return depth_m_hw
+    depth_m = np.full(size, np.nan, np.float32)
+    depth_m.flat[cells] = depth_m_hw.flat[pixels]
+    return depth_m
+
+
+def kept_values(depth_m_hw: np.ndarray) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+    """What `gathered` keeps: the size of its grid, and of each value the pixel there and here, counted row by row."""
+    valid_hw = np.isfinite(depth_m_hw)
+    size = _size_gathered(valid_hw)
     places = np.nonzero(valid_hw)
     rows, rows_off = _cells(places[0], depth_m_hw.shape[0], size[0])
     columns, columns_off = _cells(places[1], depth_m_hw.shape[1], size[1])
     nearest_first = np.argsort(rows_off**2 + columns_off**2, kind="stable")
     cells, first = np.unique((rows * size[1] + columns)[nearest_first], return_index=True)
-    depth_m = np.full(size, np.nan, np.float32)
-    depth_m.flat[cells] = depth_m_hw[places][nearest_first[first]]
-    return depth_m
+    return size, cells, np.flatnonzero(valid_hw)[nearest_first[first]]
 
 
 def _cells(place: np.ndarray, side: int, coarser: int) -> tuple[np.ndarray, np.ndarray]:

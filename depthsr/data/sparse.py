@@ -60,9 +60,11 @@ def gathered(depth_m_hw: np.ndarray) -> np.ndarray:
     holes or not; along the columns alone where there are full lines. Of the values that share a pixel of the coarser
     grid the one nearest its centre stays.
     """
-    size, cells, pixels = kept_values(depth_m_hw)
-    if size == depth_m_hw.shape:
+    valid_hw = np.isfinite(depth_m_hw)
+    size = _size_gathered(valid_hw)
+    if size == depth_m_hw.shape:  # nearly every frame: nothing is to be sorted
         return depth_m_hw
+    cells, pixels = _kept(valid_hw, size)
     depth_m = np.full(size, np.nan, np.float32)
     depth_m.flat[cells] = depth_m_hw.flat[pixels]
     return depth_m
@@ -72,12 +74,16 @@ def kept_values(depth_m_hw: np.ndarray) -> tuple[tuple[int, int], np.ndarray, np
     """What `gathered` keeps: the size of its grid, and of each value the pixel there and here, counted row by row."""
     valid_hw = np.isfinite(depth_m_hw)
     size = _size_gathered(valid_hw)
+    return size, *_kept(valid_hw, size)
+
+
+def _kept(valid_hw: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     places = np.nonzero(valid_hw)
-    rows, rows_off = _cells(places[0], depth_m_hw.shape[0], size[0])
-    columns, columns_off = _cells(places[1], depth_m_hw.shape[1], size[1])
+    rows, rows_off = _cells(places[0], valid_hw.shape[0], size[0])
+    columns, columns_off = _cells(places[1], valid_hw.shape[1], size[1])
     nearest_first = np.argsort(rows_off**2 + columns_off**2, kind="stable")
     cells, first = np.unique((rows * size[1] + columns)[nearest_first], return_index=True)
-    return size, cells, np.flatnonzero(valid_hw)[nearest_first[first]]
+    return cells, np.flatnonzero(valid_hw)[nearest_first[first]]
 
 
 def _cells(place: np.ndarray, side: int, coarser: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,11 +8,20 @@ what its neighbours say of it. The noise of one point says nothing of the next, 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from depthsr import config
+from depthsr.compiled import why_no_module
 from depthsr.data.sparse import kept_values
+from depthsr.once import warn_once
+
+log = logging.getLogger(__name__)
+
+Spread = Callable[..., np.ndarray]
 
 #: A point is heard as far as so many cells of the grid that points are gathered on, with a Gaussian's weight.
 REACH_CELLS = 2
@@ -30,7 +39,7 @@ _NOWHERE = np.float32(1e4)
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """Residuals of points, one a cell, with REACH_CELLS empty cells around them.
+    """Residuals of points, one a cell of a grid over the frame, with REACH_CELLS empty cells around them.
 
     residual_hw  logarithm of the point less that of the result there; 0 where there is none.
     log_m_hw     logarithm of the result there; _NOWHERE where there is none.
@@ -49,12 +58,21 @@ def anchored(depth_m_HW: np.ndarray, points_m_hw: np.ndarray) -> np.ndarray:
     """
     log_m_HW = np.log(depth_m_HW)
     anchors = _anchors(log_m_HW, points_m_hw)
-    confirmed = _confirmed_share(anchors)
+    spread = _fastest_spread()
+    confirmed = _confirmed_share(anchors, spread)
     if confirmed == 0:
         return depth_m_HW
-    cells = [side - 2 * REACH_CELLS for side in anchors.log_m_hw.shape]
-    rows, columns = ((np.arange(n) + 0.5) * k / n for n, k in zip(depth_m_HW.shape, cells, strict=True))
-    return np.exp(log_m_HW + np.float32(confirmed) * _spread(log_m_HW, rows, columns, anchors))
+    log_m_HW += np.float32(confirmed) * spread(log_m_HW, anchors)
+    return np.exp(log_m_HW, out=log_m_HW)
+
+
+def _fastest_spread() -> Spread:
+    if config.backend() == "reference":
+        return spread_residuals
+    if reason := why_no_module("_native"):
+        warn_once(log, "anchoring", "numpy draws results to sparse points, which takes longer: %s.", reason)
+        return spread_residuals
+    return spread_residuals_native
 
 
 def _anchors(log_m_HW: np.ndarray, points_m_hw: np.ndarray) -> Anchors:
@@ -77,26 +95,25 @@ def _anchors(log_m_HW: np.ndarray, points_m_hw: np.ndarray) -> Anchors:
     )
 
 
-def _confirmed_share(anchors: Anchors) -> float:
+def _confirmed_share(anchors: Anchors, spread: Spread) -> float:
     """How much of what is said of points by those around them is true of them: least squares, within [0, 1]."""
     inner = slice(REACH_CELLS, -REACH_CELLS)
     log_m_hw, residual_hw = anchors.log_m_hw[inner, inner], anchors.residual_hw[inner, inner]
-    rows, columns = (np.arange(side) + 0.5 for side in log_m_hw.shape)
-    said_hw = _spread(log_m_hw, rows, columns, anchors, own=False)
+    said_hw = spread(log_m_hw, anchors, own=False)
     there = log_m_hw != _NOWHERE
     said, true = said_hw[there].astype(np.float64), residual_hw[there].astype(np.float64)
     return float(np.clip((said @ true) / max(said @ said, np.finfo(np.float32).tiny), 0, 1))
 
 
-def _spread(
-    log_m_HW: np.ndarray, rows: np.ndarray, columns: np.ndarray, anchors: Anchors, *, own: bool = True
-) -> np.ndarray:
-    """H×W float32: the weighted mean of the residuals around each place, and of PRIOR_WEIGHT of none.
+def spread_residuals(log_m_HW: np.ndarray, anchors: Anchors, *, own: bool = True) -> np.ndarray:
+    """H×W float32: the weighted mean of the residuals around each pixel, and of PRIOR_WEIGHT of none.
 
-    rows, columns  the H and W places, in cells.
-    own            whether the cell that a place lies in is heard.
+    log_m_HW  logarithm of the result, over the frame that the anchors' cells cover.
+    own       whether the cell that a pixel lies in is heard.
     """
     total_HW, weight_HW = np.zeros(log_m_HW.shape, np.float32), np.full(log_m_HW.shape, PRIOR_WEIGHT, np.float32)
+    cells = [side - 2 * REACH_CELLS for side in anchors.log_m_hw.shape]
+    rows, columns = ((np.arange(n) + 0.5) * k / n for n, k in zip(log_m_HW.shape, cells, strict=True))
     row, column = rows.astype(int), columns.astype(int)
     reach = range(-REACH_CELLS, REACH_CELLS + 1)
     for down in reach:
@@ -117,3 +134,19 @@ def _spread(
 
 def _gaussian(x: np.ndarray) -> np.ndarray:
     return np.exp(np.float32(-0.5) * np.square(x, dtype=np.float32))
+
+
+def spread_residuals_native(log_m_HW: np.ndarray, anchors: Anchors, *, own: bool = True) -> np.ndarray:
+    """As `spread_residuals`, by csrc/cpu/spread_residuals.cpp. depthsr._native must be there."""
+    from depthsr import _native
+
+    return _native.spread_residuals(
+        log_m_HW,
+        anchors.residual_hw,
+        anchors.log_m_hw,
+        reach=REACH_CELLS,
+        sigma_cells=anchors.sigma_cells,
+        sigma_log=SIGMA_LOG,
+        prior_weight=PRIOR_WEIGHT,
+        own=own,
+    )

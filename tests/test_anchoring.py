@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depthsr import anchoring
+from depthsr import anchoring, once
 from depthsr.anchoring import anchored
 from depthsr.data.sparse import kept_values, single_points
 from depthsr.infer import BaselineRestorer, Predictor
@@ -52,8 +52,18 @@ def by_definition(depth_m: np.ndarray, points_m: np.ndarray) -> np.ndarray:
     return expected_m
 
 
+@pytest.fixture(params=["numpy", "native"])
+def spread(request, monkeypatch):
+    """`anchored` runs on each implementation of spread_residuals."""
+    if request.param == "native":
+        request.getfixturevalue("native_module")
+    function = {"numpy": anchoring.spread_residuals, "native": anchoring.spread_residuals_native}[request.param]
+    monkeypatch.setattr(anchoring, "_fastest_spread", lambda: function)
+    return function
+
+
 @pytest.mark.parametrize(("shape", "low"), [((41, 57), (41, 57)), ((48, 40), (31, 29))])
-def test_it_is_what_its_definition_says(shape, low):
+def test_it_is_what_its_definition_says(shape, low, spread):
     rng = np.random.default_rng(0)
     truth_m = slope(shape)
     truth_m[10:30, 5:25] = 0.7
@@ -66,7 +76,7 @@ def test_it_is_what_its_definition_says(shape, low):
     np.testing.assert_allclose(anchored(restored_m, points_m), expected_m, rtol=2e-6)
 
 
-def test_what_is_off_everywhere_is_put_right_where_there_are_points():
+def test_what_is_off_everywhere_is_put_right_where_there_are_points(spread):
     truth_m = slope((96, 128))
     points_m = single_points(truth_m, 500, np.random.default_rng(1))
     restored_m = 1.04 * truth_m
@@ -74,7 +84,7 @@ def test_what_is_off_everywhere_is_put_right_where_there_are_points():
     assert mean_error < 0.04 * 0.15
 
 
-def test_noise_in_the_points_is_not_taken_over():
+def test_noise_in_the_points_is_not_taken_over(spread):
     """A twentieth of it at most in the mean: a third would be left of it if every residual were believed."""
     truth_m = slope((96, 128))
     errors = []
@@ -86,7 +96,7 @@ def test_noise_in_the_points_is_not_taken_over():
     assert np.mean(errors) < 0.03 / 20
 
 
-def test_a_surface_is_not_moved_for_another_beside_it():
+def test_a_surface_is_not_moved_for_another_beside_it(spread):
     truth_m = slope((64, 96))
     truth_m[:, :40] = 1.0
     points_m = single_points(truth_m, 400, np.random.default_rng(3))
@@ -97,11 +107,57 @@ def test_a_surface_is_not_moved_for_another_beside_it():
     assert np.abs(after_m[:, :40] - 1).mean() < 0.01
 
 
-def test_a_point_that_no_other_confirms_changes_nothing():
+def test_a_point_that_no_other_confirms_changes_nothing(spread):
     points_m = np.full((64, 96), np.nan, np.float32)
     points_m[20, 30] = 2.5
     restored_m = slope((64, 96))
     np.testing.assert_array_equal(anchored(restored_m, points_m), restored_m)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (63, 65), (130, 17)])
+@pytest.mark.parametrize("own", [True, False])
+def test_the_native_kernel_equals_numpy(size, own, native_module):
+    rng = np.random.default_rng(6)
+    cells = tuple(1 + side // 5 for side in size)
+    filled = rng.uniform(size=cells) > 0.3
+    log_m = rng.choice([1.0, 1.1], cells) + 0.02 * rng.standard_normal(cells)
+    residual = np.pad(np.where(filled, 0.05 * rng.standard_normal(cells), 0), 2).astype(np.float32)
+    cell_log_m = np.pad(np.where(filled, log_m, 1e4), 2, constant_values=1e4).astype(np.float32)
+    anchors = anchoring.Anchors(residual, cell_log_m, (1.1, 2.0))
+    # every other column of a wider array: no row lies behind the one before
+    log_m = (1 + 0.1 * rng.uniform(size=(size[0], 2 * size[1]))).astype(np.float32)[:, ::2]
+    expected = anchoring.spread_residuals(log_m, anchors, own=own)
+    got = anchoring.spread_residuals_native(log_m, anchors, own=own)
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-8)
+
+
+def test_the_native_kernel_refuses_what_does_not_fit(native_module):
+    settings = {"sigma_cells": (1, 1), "sigma_log": 0.05, "prior_weight": 0.1, "own": True}
+    map_hw, grid = np.ones((4, 6), np.float32), np.ones((5, 5), np.float32)
+    for log_m, residual, cell_log_m, reach, message in [
+        (map_hw[0], grid, grid, 2, "log_m must be H×W, residual h×w"),
+        (map_hw, grid[0], grid, 2, "log_m must be H×W, residual h×w"),
+        (map_hw, grid, map_hw, 2, "cell_log_m must have residual's shape"),
+        (map_hw, grid, grid, 3, "residual must have cells beside the reach empty ones"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            native_module.spread_residuals(log_m, residual, cell_log_m, reach, **settings)
+
+
+def test_numpy_is_used_where_it_must_be_and_that_is_said_once(monkeypatch, caplog, native_module):
+    monkeypatch.delenv("DEPTHSR_BACKEND", raising=False)
+    assert anchoring._fastest_spread() is anchoring.spread_residuals_native
+    monkeypatch.setenv("DEPTHSR_BACKEND", "reference")
+    assert anchoring._fastest_spread() is anchoring.spread_residuals
+    assert not caplog.records
+    monkeypatch.delenv("DEPTHSR_BACKEND")
+    monkeypatch.setattr(once, "_told", set())
+    monkeypatch.setattr(anchoring, "why_no_module", lambda name: f"{name} is not there")
+    for _ in range(2):
+        assert anchoring._fastest_spread() is anchoring.spread_residuals
+    assert [record.getMessage() for record in caplog.records] == [
+        "numpy draws results to sparse points, which takes longer: _native is not there."
+    ]
 
 
 def test_a_predictor_draws_what_a_network_makes_of_points_to_them_and_nothing_else():

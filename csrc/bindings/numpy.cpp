@@ -137,9 +137,9 @@ void check_frame(const Floats& rgb, const Floats& depth_m) {
   if (rgb.size() == 0 || depth_m.size() == 0) throw py::value_error("rgb and depth_m must not be empty");
 }
 
-void check_same_shape(const py::array& map, const char* name, const Floats& depth_m) {
-  if (map.ndim() != 2 || map.shape(0) != depth_m.shape(0) || map.shape(1) != depth_m.shape(1))
-    throw py::value_error(std::string(name) + " must have depth_m's shape");
+void check_same_shape(const py::array& map, const char* name, const Floats& other, const char* other_name = "depth_m") {
+  if (map.ndim() != 2 || map.shape(0) != other.shape(0) || map.shape(1) != other.shape(1))
+    throw py::value_error(std::string(name) + " must have " + other_name + "'s shape");
 }
 
 // What to fill holes with, or nullptr.
@@ -176,6 +176,25 @@ py::dict make_prior(const Floats& rgb, const Floats& depth_m, const Booleans& va
   out["spacing"] = py::make_tuple(prior.row_spacing, prior.column_spacing);
   out["condition"] = py::make_tuple(prior.condition[0], prior.condition[1]);
   out["scale_m"] = prior.scale_m;
+  return out;
+}
+
+py::array_t<float> spread_residuals(const Floats& log_m, const Floats& residual, const Floats& cell_log_m,
+                                    std::int64_t reach, std::pair<float, float> sigma_cells, float sigma_log,
+                                    float prior_weight, bool own) {
+  if (log_m.ndim() != 2 || residual.ndim() != 2) throw py::value_error("log_m must be H×W, residual h×w");
+  check_same_shape(cell_log_m, "cell_log_m", residual, "residual");
+  const depthsr::Residuals residuals{
+      residual.shape(0) - 2 * reach, residual.shape(1) - 2 * reach, reach,     residual.data(), cell_log_m.data(),
+      sigma_cells.first,             sigma_cells.second,            sigma_log, prior_weight};
+  if (reach < 0 || residuals.height < 1 || residuals.width < 1)
+    throw py::value_error("residual must have cells beside the reach empty ones on each side");
+  py::array_t<float> out({log_m.shape(0), log_m.shape(1)});
+  float* out_data = out.mutable_data();
+  const float* log_data = log_m.data();
+  const std::int64_t height = log_m.shape(0), width = log_m.shape(1);
+  const py::gil_scoped_release release;
+  depthsr::spread_residuals(log_data, height, width, residuals, own, out_data, on_our_threads);
   return out;
 }
 
@@ -249,6 +268,9 @@ PYBIND11_MODULE(_native, module) {
              py::arg("quantisation_step_m") = 0.0f, py::arg("max_depth_m") = 0.0f, py::arg("filling_m") = py::none(),
              "As depthsr.models.prior.make_prior for one frame: rgb H×W×3 in [0, 1], the maps h×w; 0: unknown. "
              "Gives a dict of the fields of csrc/include/depthsr/prior.h.");
+  module.def("spread_residuals", &spread_residuals, py::arg("log_m"), py::arg("residual"), py::arg("cell_log_m"),
+             py::arg("reach"), py::arg("sigma_cells"), py::arg("sigma_log"), py::arg("prior_weight"), py::arg("own"),
+             "As depthsr.anchoring.spread_residuals; residual and cell_log_m h×w with `reach` empty cells around them.");
   py::class_<Network>(module, "Network", "DepthSR.infer (depthsr/models/network.py) in C++, for models without Depth Anything.")
       .def(py::init<const std::string&, const std::map<std::string, Floats>&>(), py::arg("config_json"),
            py::arg("weights"),

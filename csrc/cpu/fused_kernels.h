@@ -5,6 +5,7 @@
 #include "mix_candidates.h"
 #include "naf_block.h"
 #include "naf_block_backward.h"
+#include "spread_residuals_row.h"
 #include "unet.h"
 
 namespace depthsr::DEPTHSR_ISA {
@@ -19,6 +20,7 @@ constexpr FusedKernels table(const char* name) {
       .naf_block_backward_bf16 = naf_block_backward<BFloat16>,
       .joint_bilateral_row = joint_bilateral_row,
       .mix_candidate_rows = mix_candidate_rows,
+      .residual_row = residual_row,
       .pack_unet = pack_unet<float>,
       .pack_unet_bf16 = pack_unet<BFloat16>,
       .unet = unet<float>,

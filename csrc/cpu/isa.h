@@ -28,6 +28,20 @@ struct JointBilateralRow {
   float* out;  // `width` values
 };
 
+// One row of spread_residuals. Of the cell in row k, column l of the window of pixel i, the residual lies at
+// cells[k][2 · l · width + i], the logarithm `width` further on.
+struct ResidualRow {
+  std::int64_t width, window;
+  const float* log_m;  // `width` values
+  const float* const* cells;
+  const float* row_exponent;     // `window` values
+  const float* column_exponent;  // `window` times `width` values
+  float log_scale;               // weight: e^(row's + column's exponent - (log_scale · difference of log_m)²)
+  float prior_weight;
+  bool own;    // whether the middle of the window counts
+  float* out;  // `width` values
+};
+
 // One row of mix_candidates' result, or two that lie below one another, which share a row of the network's maps.
 struct CandidateRows {
   std::int64_t count, rows, width;             // of candidates; 1 or 2; pixels a row
@@ -54,6 +68,7 @@ struct FusedKernels {
                                   ParallelFor parallel_for);
   void (*joint_bilateral_row)(const JointBilateralRow& row);
   void (*mix_candidate_rows)(const CandidateRows& rows);
+  void (*residual_row)(const ResidualRow& row);
   // The weights as `unet` and as `unet_bf16` of this table read them; to be freed with `release`.
   float* (*pack_unet)(const UNetWeights& weights);
   float* (*pack_unet_bf16)(const UNetWeights& weights);

@@ -66,8 +66,8 @@ class Judge {
 
 // Ops outside of the table do not depend on it, except through fused_kernels().
 bool depends_on_table(const Case& given) {
-  return given.op.starts_with("naf_block") || given.op == "joint_bilateral_upsample" ||
-         given.op == "mix_candidates" || given.op == "make_prior" || given.op == "network";
+  return given.op.starts_with("naf_block") || given.op == "joint_bilateral_upsample" || given.op == "mix_candidates" ||
+         given.op == "spread_residuals" || given.op == "make_prior" || given.op == "network";
 }
 
 void run_case(const Case& given, const depthsr::FusedKernels& kernels, Judge& judge) {

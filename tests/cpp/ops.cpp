@@ -205,6 +205,24 @@ void joint_bilateral_upsample(Run& run) {
                                     run.output<float>("out"), run.parallel_for);
 }
 
+void spread_residuals(Run& run) {
+  const Case& given = run.given;
+  const auto real = [&](const char* key) { return static_cast<float>(given.real(key)); };
+  const Residuals residuals{
+      .height = given.integer("cells_down"),
+      .width = given.integer("cells_across"),
+      .reach = given.integer("reach"),
+      .residual = given.data<float>("residual"),
+      .log_m = given.data<float>("cell_log_m"),
+      .sigma_down = real("sigma_down"),
+      .sigma_across = real("sigma_across"),
+      .sigma_log = real("sigma_log"),
+      .prior_weight = real("prior_weight"),
+  };
+  depthsr::spread_residuals(given.data<float>("log_m"), given.integer("height"), given.integer("width"), residuals,
+                            given.integer("own") != 0, run.output<float>("out"), run.parallel_for);
+}
+
 void mix_candidates(Run& run) {
   const Case& given = run.given;
   const Mixture shape{
@@ -274,7 +292,8 @@ const std::map<std::string, Op>& ops() {
       {"sobel_l1_loss", sobel_l1_loss}, {"naf_block", naf_block},     {"naf_block_backward", naf_block_backward},
       {"fill_holes", fill_holes},       {"surrounding_measurements", surrounding_measurements},
       {"joint_bilateral_upsample", joint_bilateral_upsample}, {"mix_candidates", mix_candidates},
-      {"fit_lines", fit_lines},         {"make_prior", make_prior},   {"network", network},
+      {"fit_lines", fit_lines},         {"spread_residuals", spread_residuals}, {"make_prior", make_prior},
+      {"network", network},
   };
   return all;
 }

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depthsr import anchoring
 from depthsr.config import ModelConfig
 from depthsr.models.network import DepthSR
 from depthsr.models.prior import UPSAMPLINGS, Prior, make_prior
@@ -260,6 +261,26 @@ def joint_bilateral_upsample(
     layout = " channels last" if channels_last else ""
     name = f"joint_bilateral_upsample {batch}x{size[0]}x{size[1]} from {low[0]}x{low[1]}{layout}"
     return Case("joint_bilateral_upsample", name, inputs | {"channels_last": int(channels_last)}, {"out": out.double()})
+
+
+def spread_residuals(size: tuple[int, int], cells: tuple[int, int], own: bool, seed: int) -> Case:
+    """Two surfaces, points in most cells; expected in float32."""
+    r = Random(seed)
+    surfaces = 1 + 0.1 * (r.uniform(*cells) > 0.5)
+    filled = r.uniform(*cells) > 0.3
+    residual = torch.where(filled, 0.05 * r.normal(*cells), 0.0)
+    cell_log_m = torch.where(filled, surfaces + 0.02 * r.normal(*cells), 1e4)
+    log_m = F.interpolate(surfaces[None, None], size=size)[0, 0] + 0.02 * r.normal(*size)
+    border = (anchoring.REACH_CELLS,) * 4
+    padded = {"residual": F.pad(residual, border), "cell_log_m": F.pad(cell_log_m, border, value=1e4)}
+    anchors = anchoring.Anchors(*(cells_hw.numpy() for cells_hw in padded.values()), (1.2, 1.9))
+    out = torch.from_numpy(anchoring.spread_residuals(log_m.numpy(), anchors, own=own)).double()
+    inputs = padded | {"log_m": log_m, "own": int(own), "reach": anchoring.REACH_CELLS}
+    inputs |= dict(zip(("sigma_down", "sigma_across"), anchors.sigma_cells, strict=True))
+    inputs |= {"sigma_log": anchoring.SIGMA_LOG, "prior_weight": anchoring.PRIOR_WEIGHT}
+    inputs |= {"height": size[0], "width": size[1], "cells_down": cells[0], "cells_across": cells[1]}
+    name = f"spread_residuals {size[0]}x{size[1]} from {cells[0]}x{cells[1]}{'' if own else ' of others'}"
+    return Case("spread_residuals", name, inputs, {"out": out})
 
 
 def mix_candidates(size: tuple[int, int], count: int, more: int, batch: int, channels_last: bool, seed: int) -> Case:

@@ -36,6 +36,7 @@ from vector_cases import (
     prior_of_frame,
     simple_gate,
     sobel_l1_loss,
+    spread_residuals,
     surrounding_measurements,
 )
 
@@ -132,6 +133,8 @@ def fixed_cases() -> Iterator[Case]:
         yield fill_holes(low, 2, seed)
         yield fit_lines(low, 2, 5 + 10 * (seed % 2), seed)
         yield surrounding_measurements(size, low, 2, seed)
+        for own in (False, True):
+            yield spread_residuals(size, low, own, seed)
         for channels_last in (False, True):
             yield mix_candidates(size, 12, seed % 2, 2, channels_last, seed)
         for known_range in (False, True):
@@ -182,6 +185,7 @@ def fuzzed_case(seed: int, number: int) -> Case:
             [
                 fill_holes(low, batch, case_seed),
                 surrounding_measurements(fine, low, batch, case_seed),
+                spread_residuals(fine, low, channels_last, case_seed),
                 fit_lines(low, batch, 2 * r.randint(0, 9) + 1, case_seed),
             ]
         )

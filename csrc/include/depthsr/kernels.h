@@ -167,4 +167,18 @@ struct Mixture {
 void mix_candidates(const float* logits, const float* correction, const float* error, const float* candidates,
                     const float* ambiguity, Mixture shape, float* depth, float* expected, ParallelFor parallel_for);
 
+// What a result misses sparse points by, one a cell of a grid over the frame: height × width cells and `reach` empty ones
+// around them. An empty cell has residual 0 and a log_m that is near no other.
+struct Residuals {
+  std::int64_t height, width, reach;
+  const float* residual;
+  const float* log_m;
+  float sigma_down, sigma_across;  // in cells
+  float sigma_log, prior_weight;
+};
+
+// Specified by spread_residuals of depthsr/anchoring.py. log_m and out: height × width.
+void spread_residuals(const float* log_m, std::int64_t height, std::int64_t width, const Residuals& residuals, bool own,
+                      float* out, ParallelFor parallel_for);
+
 }  // namespace depthsr

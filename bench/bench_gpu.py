@@ -41,12 +41,13 @@ FLOORS: dict[str, tuple[float, float, float, float]] = {
     "sobel_l1_loss": (2, 3, 30, 60),
     "joint_bilateral_upsample": (4 + 5 / 64, math.nan, 49 * 17, math.nan),  # of its result
     "mix_candidates": (2 * 12 + 5, math.nan, 12 * 6 + 10, math.nan),  # of its result
+    "bilateral_sum": (7, 14, 81 * 21, 162 * 21),  # of one of its two maps
 }
 #: A block in two passes forward (see roofline.py); of the backward pass no floor is claimed.
 BLOCK_PASSES = 5
 
 #: Ops on depth maps, of one channel and in float32, and how many maps they are timed on.
-OF_DEPTH = {"sobel_l1_loss": 8, "joint_bilateral_upsample": 1, "mix_candidates": 1}
+OF_DEPTH = {"sobel_l1_loss": 8, "joint_bilateral_upsample": 1, "mix_candidates": 1, "bilateral_sum": 1}
 SHAPES = [(1, 16, 480, 640), (1, 64, 480, 640), (1, 16, 1080, 1920)]
 CASES = [
     *((op, shape, torch.float16) for op in FLOORS if op not in OF_DEPTH for shape in SHAPES),
@@ -124,6 +125,9 @@ def arguments_of(
             halves = [torch.randn(batch, count, *half, device=device, dtype=dtype) for count in (48, 4, 4)]
             full = [torch.rand(batch, count, height, width, device=device, dtype=dtype) for count in (12, 1)]
             return [*(tensor.contiguous(memory_format=torch.channels_last) for tensor in halves), *full], 5
+        case "bilateral_sum":
+            maps = torch.rand(batch, 2, height, width, device=device, dtype=dtype).requires_grad_()
+            return [maps, torch.rand(batch, 3, height, width, device=device, dtype=dtype)], 2
         case _:
             raise ValueError(f"no arguments are known for {op}")
 

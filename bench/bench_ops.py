@@ -17,7 +17,7 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FORWARD, WITH_GRADIENT = "forward", "with gradient"
 #: The joint bilateral upsampling prepares a network's input, of which nobody asks a gradient; mixing the candidates
 #: makes depth of its output, and training does it by the reference.
-WITH_BOTH = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss")
+WITH_BOTH = ("layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "bilateral_sum")
 CALLS = [
     *((op, direction) for op in WITH_BOTH for direction in (FORWARD, WITH_GRADIENT)),
     ("joint_bilateral_upsample", FORWARD),
@@ -44,6 +44,8 @@ def arguments(op: str, layout: torch.memory_format, device: str) -> tuple[torch.
     if op == "mix_candidates":
         full = [image(count, 480, 640).contiguous() for count in (12, 1)]
         return tuple(tensor.detach() for tensor in (image(48), image(4), image(4), *full))
+    if op == "bilateral_sum":
+        return image(2, 480, 640), image(3, 480, 640).detach().abs()
     return image(1, 480, 640), image(1, 480, 640).detach()
 
 

@@ -245,6 +245,24 @@ Tensor joint_bilateral_upsample(const Tensor& x_any, const Tensor& confidence_an
   return torch::stable::to(out, x_any.scalar_type());
 }
 
+// --- bilateral_sum ------------------------------------------------------------------------------------------------
+
+Tensor bilateral_sum(const Tensor& x_any, const Tensor& guide_any) {
+  check_image(x_any, "x");
+  check_image(guide_any, "guide");
+  STD_TORCH_CHECK(guide_any.size(0) == x_any.size(0) && guide_any.size(1) == 3 && guide_any.size(2) == x_any.size(2) &&
+                      guide_any.size(3) == x_any.size(3),
+                  "depthsr: guide must have 3 channels and x's batch, height and width");
+  for (const Tensor* tensor : {&x_any, &guide_any}) with_storage_type(tensor->scalar_type(), [](auto) {});
+  const MemoryFormat layout = layout_of(guide_any);
+  const Tensor x = in_float(x_any, MemoryFormat::Contiguous), guide = in_float(guide_any, layout);
+  Tensor out = empty(x.sizes(), x, MemoryFormat::Contiguous);
+  depthsr::bilateral_sum(data<float>(x), data<float>(guide),
+                         {x.size(0), x.size(1), x.size(2), x.size(3), layout == MemoryFormat::ChannelsLast},
+                         mutable_data<float>(out), on_torch_threads);
+  return torch::stable::to(out, x_any.scalar_type());
+}
+
 // --- fit_lines ----------------------------------------------------------------------------------------------------
 
 // As in depthsr/ops/reference.py.
@@ -424,6 +442,7 @@ STABLE_TORCH_LIBRARY_IMPL(depthsr, CPU, library) {
   library.impl("joint_bilateral_upsample", TORCH_BOX(&joint_bilateral_upsample));
   library.impl("mix_candidates", TORCH_BOX(&mix_candidates));
   library.impl("fit_lines", TORCH_BOX(&fit_lines));
+  library.impl("bilateral_sum", TORCH_BOX(&bilateral_sum));
 }
 
 // Importing the module loads the library above; it has no Python functions of its own.

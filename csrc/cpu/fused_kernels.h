@@ -1,6 +1,7 @@
 // One instruction set's table of fused kernels: included once by each isa_*.cpp.
 #pragma once
 
+#include "bilateral_row.h"
 #include "joint_bilateral_row.h"
 #include "mix_candidates.h"
 #include "naf_block.h"
@@ -21,6 +22,7 @@ constexpr FusedKernels table(const char* name) {
       .joint_bilateral_row = joint_bilateral_row,
       .mix_candidate_rows = mix_candidate_rows,
       .residual_row = residual_row,
+      .bilateral_row = bilateral_row,
       .pack_unet = pack_unet<float>,
       .pack_unet_bf16 = pack_unet<BFloat16>,
       .unet = unet<float>,

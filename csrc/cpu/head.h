@@ -1,4 +1,5 @@
-// The head: 1×1 convolutions to four sub-pixels' logits, corrections and errors, and what follows at the full resolution.
+// The heads: 1×1 convolutions to four sub-pixels' logits, corrections, errors and adjustments of the refinement, and what
+// follows at the full resolution.
 //
 // Here pixels lie in the lanes and outputs in the rows of the product, so that the softmax over the candidates is a few
 // vector operations for each candidate.
@@ -11,11 +12,14 @@
 namespace depthsr::DEPTHSR_ISA {
 
 // Outputs of the first product: of each of the four sub-pixels the candidates' logits and the correction, then the hidden
-// channels of the error head, of which a second product makes the four errors.
+// channels of the error and the refinement head, of which two more products make the rest.
 constexpr int CORRECTION = CANDIDATES;
 constexpr int SUBPIXEL_OUTPUTS = CANDIDATES + 1;
 constexpr int HIDDEN = 4 * SUBPIXEL_OUTPUTS;
-constexpr int HEAD_OUTPUTS = HIDDEN + ERROR_CHANNELS;
+constexpr int HEAD_OUTPUTS = HIDDEN + 2 * HEAD_CHANNELS;
+
+// What the refinement head adjusts: how much a pixel takes over, and how much it counts.
+constexpr int REFINEMENT_MAPS = 2;
 
 // Outputs that are computed together, for PANEL pixels, and how many blocks of them there are.
 constexpr int head_rows(int outputs) { return outputs < block_rows(1) ? outputs : block_rows(1); }
@@ -43,25 +47,44 @@ DEPTHSR_INLINE PackedConv<> pack_head(std::int64_t inputs, Arena& arena, From fr
 DEPTHSR_INLINE PackedConv<> pack_heads(const UNetWeights& w, Arena& arena) {
   const std::int64_t inputs = w.widths[0];
   return pack_head<HEAD_OUTPUTS>(inputs, arena, [&](std::int64_t n) {
-    const std::int64_t sub = n / SUBPIXEL_OUTPUTS, output = n % SUBPIXEL_OUTPUTS;
-    const bool hidden = n >= HIDDEN, logit = output < CANDIDATES;
-    const ConvWeights& conv = hidden ? w.error_hidden : logit ? w.choice_head : w.residual_head;
-    const std::int64_t row = hidden ? n - HIDDEN : logit ? 4 * output + sub : sub;
+    const std::int64_t sub = n / SUBPIXEL_OUTPUTS, output = n % SUBPIXEL_OUTPUTS, hidden = n - HIDDEN;
+    const bool logit = output < CANDIDATES;
+    const ConvWeights& conv = hidden >= HEAD_CHANNELS ? w.refinement_hidden
+                              : hidden >= 0           ? w.error_hidden
+                              : logit                 ? w.choice_head
+                                                      : w.residual_head;
+    const std::int64_t row = hidden >= 0 ? hidden % HEAD_CHANNELS : logit ? 4 * output + sub : sub;
     return ConvWeights{conv.weight + row * inputs, conv.bias + row};
   });
 }
 
-DEPTHSR_INLINE PackedConv<> pack_error_head(const UNetWeights& w, Arena& arena) {
-  return pack_head<4>(ERROR_CHANNELS, arena, [&](std::int64_t n) {
-    return ConvWeights{w.error_head.weight + n * ERROR_CHANNELS, w.error_head.bias + n};
+template <int MAPS>
+DEPTHSR_INLINE PackedConv<> pack_second_layer(const ConvWeights& layer, Arena& arena) {
+  return pack_head<4 * MAPS>(HEAD_CHANNELS, arena, [&](std::int64_t n) {
+    return ConvWeights{layer.weight + n * HEAD_CHANNELS, layer.bias + n};
   });
 }
 
 // The first product's bias with the condition's share, computed_outputs(HEAD_OUTPUTS) values.
 DEPTHSR_INLINE void bias_of_heads(const UNetWeights& w, const PackedConv<>& heads, const float* condition, float* bias) {
   std::memcpy(bias, heads.bias, computed_outputs(HEAD_OUTPUTS) * sizeof(float));
-  for (int c = 0; c < ERROR_CHANNELS; ++c) bias[HIDDEN + c] += of_condition(w.error_condition, c, condition);
+  for (int c = 0; c < HEAD_CHANNELS; ++c) {
+    bias[HIDDEN + c] += of_condition(w.error_condition, c, condition);
+    bias[HIDDEN + HEAD_CHANNELS + c] += of_condition(w.refinement_condition, c, condition);
+  }
 }
+
+// bias: of `first`, with the condition's share.
+struct Heads {
+  const PackedConv<>& first;
+  const float* bias;
+  const PackedConv<>&error, &refinement;
+};
+
+// Of PANEL pixels, PANEL values each: logits, corrections and hidden channels, then the four errors, then the adjustments.
+constexpr int ERRORS = computed_outputs(HEAD_OUTPUTS);
+constexpr int ADJUSTMENTS = ERRORS + computed_outputs(4);
+constexpr int ALL_OUTPUTS = ADJUSTMENTS + computed_outputs(4 * REFINEMENT_MAPS);
 
 // All outputs of PANEL pixels, computed_outputs(OUTPUTS) × PANEL. pixels: a row of conv.inputs planes, `pitch` floats each.
 template <int OUTPUTS>
@@ -95,13 +118,14 @@ DEPTHSR_INLINE void head_convolution(const float* pixels, std::int64_t pitch, co
   }
 }
 
-// Logits, corrections and hidden channels of PANEL pixels, and their four errors, each PANEL values.
-DEPTHSR_INLINE void head_outputs(const float* pixels, std::int64_t pitch, const PackedConv<>& heads, const float* bias,
-                                 const PackedConv<>& error_head, float* outputs, float* errors) {
-  head_convolution<HEAD_OUTPUTS>(pixels, pitch, heads, bias, outputs);
+// All of the outputs above, of PANEL pixels.
+DEPTHSR_INLINE void head_outputs(const float* pixels, std::int64_t pitch, const Heads& heads, float* outputs) {
+  head_convolution<HEAD_OUTPUTS>(pixels, pitch, heads.first, heads.bias, outputs);
   float* hidden = outputs + HIDDEN * PANEL;
-  for (int i = 0; i < ERROR_CHANNELS * PANEL; i += LANES) store(hidden + i, max(load(hidden + i), V{}));
-  head_convolution<4>(hidden, PANEL, error_head, error_head.bias, errors);
+  for (int i = 0; i < 2 * HEAD_CHANNELS * PANEL; i += LANES) store(hidden + i, max(load(hidden + i), V{}));
+  head_convolution<4>(hidden, PANEL, heads.error, heads.error.bias, outputs + ERRORS * PANEL);
+  head_convolution<4 * REFINEMENT_MAPS>(hidden + HEAD_CHANNELS * PANEL, PANEL, heads.refinement, heads.refinement.bias,
+                                        outputs + ADJUSTMENTS * PANEL);
 }
 
 // `count` pixels of `channels` interleaved values as planes, `pitch` floats each, filled up with zeros.
@@ -125,14 +149,13 @@ DEPTHSR_INLINE void make_planar(const T* pixels, std::int64_t count, std::int64_
 struct FineRow {
   float* candidates[CANDIDATES];
   float* ambiguity;
-  float* depth;
-  float* error;
+  float *depth, *error, *confidence, *weighted, *share;  // as UNetOutput's
   // The coarse rows above, at and below it, each as what lies left of, at and right of the pixel nearest to a column.
   float* coarse[3];
   std::int64_t coarse_row[3];  // that `coarse` holds
 };
 
-constexpr int FINE_PLANES = UPSAMPLINGS + 3 + 9;
+constexpr int FINE_PLANES = UPSAMPLINGS + 6 + 9;
 
 // memory: FINE_PLANES · 2 · half floats.
 DEPTHSR_INLINE FineRow lay_out_fine_row(std::int64_t half, float* memory) {
@@ -142,8 +165,11 @@ DEPTHSR_INLINE FineRow lay_out_fine_row(std::int64_t half, float* memory) {
   row.ambiguity = plane(UPSAMPLINGS);
   row.depth = plane(UPSAMPLINGS + 1);
   row.error = plane(UPSAMPLINGS + 2);
+  row.confidence = plane(UPSAMPLINGS + 3);
+  row.weighted = plane(UPSAMPLINGS + 4);
+  row.share = plane(UPSAMPLINGS + 5);
   for (int i = 0; i < 3; ++i) {
-    row.coarse[i] = plane(UPSAMPLINGS + 3 + 3 * i);
+    row.coarse[i] = plane(UPSAMPLINGS + 6 + 3 * i);
     row.coarse_row[i] = -1;
   }
   return row;
@@ -209,24 +235,38 @@ DEPTHSR_INLINE MixedPixels mix_pixels(Count count, Logit logit, Candidate candid
   V total{}, weighted{};
 #pragma GCC unroll 12
   for (std::int64_t k = 0; k < candidates; ++k) {
-    const V share = exp_of_negative(logit(k) - most);
+    const V share = exponential(logit(k) - most);
     total += share;
     weighted += share * candidate(k);
   }
   const V shifted = error - 2.0f;
-  const V softplus = max(shifted, V{}) + log(1.0f + exp_of_negative(-max(shifted, -shifted)));
+  const V softplus = max(shifted, V{}) + log(1.0f + exponential(-max(shifted, -shifted)));
   return {weighted / total + correction * ambiguity, softplus * ambiguity};
 }
 
-// LANES fine pixels of one sub-pixel, `at` in the split row, in metres.
-DEPTHSR_INLINE void restore_pixels(const float* outputs, const float* errors, const FineRow& row, std::int64_t at,
-                                   V scale_m, V limit_m) {
+// As in depthsr/models/refinement.py.
+constexpr float TOLERANCE = 0.05f, TAKEN_OVER_OFFSET = 1.0f, MOST_ADJUSTED = 8.0f, LEAST_DEPTH = 1e-2f;
+
+DEPTHSR_INLINE V adjustment(const float* from) {
+  return min(max(load(from), splat(-MOST_ADJUSTED)), splat(MOST_ADJUSTED));
+}
+
+// LANES fine pixels of sub-pixel `sub`, `at` in the split row. outputs: of head_outputs, from the first of the pixels on.
+DEPTHSR_INLINE void restore_pixels(const float* outputs, std::int64_t sub, const FineRow& row, std::int64_t at, V scale_m) {
+  const auto of_sub = [&](std::int64_t output) { return outputs + (sub * SUBPIXEL_OUTPUTS + output) * PANEL; };
   const MixedPixels mixed = mix_pixels(
-      std::integral_constant<int, CANDIDATES>{}, [&](std::int64_t k) { return load(outputs + k * PANEL); },
-      [&](std::int64_t k) { return load(row.candidates[k] + at); }, load(outputs + CORRECTION * PANEL),
-      load(errors), load(row.ambiguity + at));
-  store(row.depth + at, min(max(mixed.depth * scale_m, V{}), limit_m));
+      std::integral_constant<int, CANDIDATES>{}, [&](std::int64_t k) { return load(of_sub(k)); },
+      [&](std::int64_t k) { return load(row.candidates[k] + at); }, load(of_sub(CORRECTION)),
+      load(outputs + (ERRORS + sub) * PANEL), load(row.ambiguity + at));
+  const V taken_over = adjustment(outputs + (ADJUSTMENTS + sub) * PANEL);
+  const V counts = adjustment(outputs + (ADJUSTMENTS + 4 + sub) * PANEL);
+  const V error = mixed.error / max(max(mixed.depth, -mixed.depth), splat(LEAST_DEPTH));
+  const V confidence = TOLERANCE / (TOLERANCE + error * exponential(-counts));
+  store(row.depth + at, mixed.depth);
   store(row.error + at, mixed.error * scale_m);
+  store(row.confidence + at, confidence);
+  store(row.weighted + at, confidence * mixed.depth);
+  store(row.share + at, error / (error + TOLERANCE * exponential(TAKEN_OVER_OFFSET - taken_over)));
 }
 
 DEPTHSR_INLINE void join_columns(const float* from, std::int64_t width, std::int64_t half, float* to) {
@@ -237,19 +277,17 @@ DEPTHSR_INLINE void join_columns(const float* from, std::int64_t width, std::int
   if (width % 2 == 1) to[width - 1] = from[width / 2];
 }
 
-// x: height × width pixels of the finest stage. bias: of `heads`, with the condition's share. Writes in.height × in.width
-// metres.
+// x: height × width pixels of the finest stage.
 template <typename T>
-void head(const T* x, const UNetInput& in, const PackedConv<>& heads, const float* bias, const PackedConv<>& error_head,
-          std::int64_t height, std::int64_t width, float* depth_m, float* error_m, ParallelFor parallel_for) {
-  constexpr std::int64_t BAND = 8, OUTPUTS = computed_outputs(HEAD_OUTPUTS), ALL_OUTPUTS = OUTPUTS + computed_outputs(4);
-  const std::int64_t channels = heads.inputs;
+void head(const T* x, const UNetInput& in, const Heads& heads, std::int64_t height, std::int64_t width,
+          const UNetOutput& out, ParallelFor parallel_for) {
+  constexpr std::int64_t BAND = 8;
+  const std::int64_t channels = heads.first.inputs;
   const std::int64_t half = round_up(width, PANEL);
-  const V scale_m = splat(in.scale_m), limit_m = splat(in.limit_m);
+  const V scale_m = splat(in.scale_m);
   parallel_for((height + BAND - 1) / BAND, 1, [&](std::int64_t begin, std::int64_t end) {
     float* planar = scratch(Scratch::RANGE, channels * half + ALL_OUTPUTS * PANEL + (2 * FINE_PLANES + 1) * 2 * half);
     float* outputs = planar + channels * half;
-    float* errors = outputs + OUTPUTS * PANEL;
     float* planes = outputs + ALL_OUTPUTS * PANEL;
     auto* nearest_columns = reinterpret_cast<std::int32_t*>(planes + 2 * FINE_PLANES * 2 * half);
     split_columns(in.nearest_column, in.width, half, nearest_columns);
@@ -262,19 +300,20 @@ void head(const T* x, const UNetInput& in, const PackedConv<>& heads, const floa
         for (std::int64_t down = 0; down < fine_rows; ++down)
           read_fine_row(in, 2 * y + down, nearest_columns, half, fine[down]);
         for (std::int64_t left = 0; left < width; left += PANEL) {
-          head_outputs(planar + left, half, heads, bias, error_head, outputs, errors);
+          head_outputs(planar + left, half, heads, outputs);
           for (std::int64_t down = 0; down < fine_rows; ++down)
             for (std::int64_t right = 0; right < 2; ++right)
-              for (int v = 0; v < PANEL_VECTORS; ++v) {
-                const std::int64_t sub = 2 * down + right, pixel = v * LANES;
-                restore_pixels(outputs + sub * SUBPIXEL_OUTPUTS * PANEL + pixel, errors + sub * PANEL + pixel, fine[down],
-                               right * half + left + pixel, scale_m, limit_m);
-              }
+              for (std::int64_t pixel = 0; pixel < PANEL; pixel += LANES)
+                restore_pixels(outputs + pixel, 2 * down + right, fine[down], right * half + left + pixel, scale_m);
         }
         for (std::int64_t down = 0; down < fine_rows; ++down) {
           const std::int64_t at = (2 * y + down) * in.width;
-          join_columns(fine[down].depth, in.width, half, depth_m + at);
-          join_columns(fine[down].error, in.width, half, error_m + at);
+          const FineRow& row = fine[down];
+          join_columns(row.depth, in.width, half, out.depth + at);
+          join_columns(row.error, in.width, half, out.error_m + at);
+          join_columns(row.confidence, in.width, half, out.confidence + at);
+          join_columns(row.weighted, in.width, half, out.weighted + at);
+          join_columns(row.share, in.width, half, out.share + at);
         }
       }
     }

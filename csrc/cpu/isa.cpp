@@ -94,7 +94,7 @@ float* allocate(std::int64_t floats) {
 void release(float* memory) { std::free(memory); }
 
 float* scratch(Scratch slot, std::int64_t floats) {
-  thread_local Buffer buffers[2];
+  thread_local Buffer buffers[3];
   Buffer& buffer = buffers[static_cast<int>(slot)];
   if (floats > buffer.floats) {
     buffer.memory.reset();

@@ -9,6 +9,7 @@ namespace depthsr {
 
 struct UNetWeights;
 struct UNetInput;
+struct UNetOutput;
 
 // Coarse pixels that joint bilateral upsampling looks at, each way: REACH of depthsr/ops/reference.py to both sides.
 constexpr int JOINT_BILATERAL_WINDOW = 7;
@@ -26,6 +27,21 @@ struct JointBilateralRow {
   float colour_scale;  // weight: max(0, 1 - |colour_scale · colour difference|²)^8 + floor
   float floor;
   float* out;  // `width` values
+};
+
+// Pixels that bilateral_sum looks at, each way: BILATERAL_REACH of depthsr/ops/reference.py to both sides.
+constexpr int BILATERAL_REACH = 4;
+constexpr int BILATERAL_WINDOW = 2 * BILATERAL_REACH + 1;
+
+// One row of bilateral_sum for two maps. rows[k], of the row k - BILATERAL_REACH below: five planes, `pitch` apart, of
+// red, green and blue times a scale and the two maps; each begins BILATERAL_REACH columns left of the frame, where the maps
+// are 0, and goes on as far to the right of it, and up to the next multiple of 16.
+struct BilateralRow {
+  std::int64_t width, pitch;
+  const float* rows[BILATERAL_WINDOW];  // null: outside of the frame
+  float near[BILATERAL_WINDOW];         // weight: near[row] · near[column] · (max(0, 1 - |colour difference|²)^8 + floor)
+  float floor;
+  float* out[2];  // `width` values each
 };
 
 // One row of spread_residuals. Of the cell in row k, column l of the window of pixel i, the residual lies at
@@ -69,13 +85,14 @@ struct FusedKernels {
   void (*joint_bilateral_row)(const JointBilateralRow& row);
   void (*mix_candidate_rows)(const CandidateRows& rows);
   void (*residual_row)(const ResidualRow& row);
+  void (*bilateral_row)(const BilateralRow& row);
   // The weights as `unet` and as `unet_bf16` of this table read them; to be freed with `release`.
   float* (*pack_unet)(const UNetWeights& weights);
   float* (*pack_unet_bf16)(const UNetWeights& weights);
-  void (*unet)(const UNetWeights& weights, const float* packed, const UNetInput& input, float* depth_m, float* error_m,
+  void (*unet)(const UNetWeights& weights, const float* packed, const UNetInput& input, const UNetOutput& output,
                ParallelFor parallel_for);
-  void (*unet_bf16)(const UNetWeights& weights, const float* packed, const UNetInput& input, float* depth_m,
-                    float* error_m, ParallelFor parallel_for);
+  void (*unet_bf16)(const UNetWeights& weights, const float* packed, const UNetInput& input, const UNetOutput& output,
+                    ParallelFor parallel_for);
 };
 
 extern const FusedKernels PORTABLE_KERNELS;
@@ -95,9 +112,10 @@ const FusedKernels& fused_kernels();
 float* allocate(std::int64_t floats);
 void release(float* memory);
 
-// Memory of the calling thread, at least `floats` long, 64-byte aligned, kept for the next call. The two slots are
-// for a whole frame (asked for outside of parallel loops) and for one range of a loop (asked for inside).
-enum class Scratch { FRAME, RANGE };
+// Memory of the calling thread, at least `floats` long, 64-byte aligned, kept for the next call. The slots are for a
+// whole frame's features and for its maps between the U-Net and the refinement (asked for outside of parallel loops), and
+// for one range of a loop (asked for inside).
+enum class Scratch { FRAME, MAPS, RANGE };
 float* scratch(Scratch slot, std::int64_t floats);
 
 }  // namespace depthsr

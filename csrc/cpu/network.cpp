@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "bilateral_sum.h"
 #include "depthsr/prior.h"
 #include "isa.h"
 #include "unet_weights.h"
@@ -94,9 +95,12 @@ UNetWeights unet_weights(const NetworkConfig& config, const Reader& read) {
   }
   w.choice_head = read.conv("unet.choice_head", 4 * CANDIDATES * first, 4 * CANDIDATES);
   w.residual_head = read.conv("unet.residual_head", 4 * first, 4);
-  w.error_hidden = read.conv("unet.error_head.hidden", ERROR_CHANNELS * first, ERROR_CHANNELS);
-  w.error_condition = {read.tensor("unet.error_head.condition.weight", 2 * ERROR_CHANNELS), nullptr};
-  w.error_head = read.conv("unet.error_head.head", 4 * ERROR_CHANNELS, 4);
+  w.error_hidden = read.conv("unet.error_head.hidden", HEAD_CHANNELS * first, HEAD_CHANNELS);
+  w.error_condition = {read.tensor("unet.error_head.condition.weight", 2 * HEAD_CHANNELS), nullptr};
+  w.error_head = read.conv("unet.error_head.head", 4 * HEAD_CHANNELS, 4);
+  w.refinement_hidden = read.conv("unet.refinement_head.hidden", HEAD_CHANNELS * first, HEAD_CHANNELS);
+  w.refinement_condition = {read.tensor("unet.refinement_head.condition.weight", 2 * HEAD_CHANNELS), nullptr};
+  w.refinement_head = read.conv("unet.refinement_head.head", 8 * HEAD_CHANNELS, 8);
   return w;
 }
 
@@ -107,6 +111,25 @@ float largest_result_m(const Frame& frame) {
     if (frame.valid[i]) most = std::max(most, frame.depth_m[i]);
   const float limit_m = 1.05f * most + 0.5f * frame.quantisation_step_m;
   return frame.max_depth_m > 0 ? std::min(limit_m, frame.max_depth_m) : limit_m;
+}
+
+// As in depthsr/models/refinement.py, in place onto maps.depth, which becomes metres within [0, limit_m].
+void refine(const Frame& frame, const UNetOutput& maps, float scale_m, float limit_m, ParallelFor parallel_for) {
+  const std::int64_t width = frame.width;
+  const GuidedMaps guided{frame.height, width, frame.rgb_HW3, 3 * width, 3, 1, {maps.weighted, maps.confidence}};
+  parallel_for(frame.height, 2 * BILATERAL_WINDOW, [&](std::int64_t begin, std::int64_t end) {
+    BilateralRows sums(guided);
+    std::vector<float> depths(width), weights(width);
+    for (std::int64_t row = begin; row < end; ++row) {
+      sums(row, depths.data(), weights.data());
+      float* depth = maps.depth + row * width;
+      const float* share = maps.share + row * width;
+      for (std::int64_t i = 0; i < width; ++i) {
+        const float refined = depth[i] + share[i] * (depths[i] / weights[i] - depth[i]);
+        depth[i] = std::min(std::max(refined * scale_m, 0.0f), limit_m);
+      }
+    }
+  });
 }
 
 }  // namespace
@@ -145,13 +168,16 @@ void Network::infer(const Frame& frame, bool bfloat16, float* depth_m, float* er
       .column_spacing = prior.column_spacing,
       .condition = {prior.condition[0], prior.condition[1]},
       .scale_m = prior.scale_m,
-      .limit_m = largest_result_m(frame),
   };
   for (int i = 0; i < 9; ++i) input.around[i] = prior.around(i);
   const FusedKernels& kernels = fused_kernels();
   auto& packed = bfloat16 ? parts_->packed_bf16 : parts_->packed;
   if (packed == nullptr) packed.reset((bfloat16 ? kernels.pack_unet_bf16 : kernels.pack_unet)(parts_->weights));
-  (bfloat16 ? kernels.unet_bf16 : kernels.unet)(parts_->weights, packed.get(), input, depth_m, error_m, parallel_for);
+  const std::int64_t pixels = frame.height * frame.width;
+  float* between = scratch(Scratch::MAPS, 3 * pixels);
+  const UNetOutput maps{depth_m, error_m, between, between + pixels, between + 2 * pixels};
+  (bfloat16 ? kernels.unet_bf16 : kernels.unet)(parts_->weights, packed.get(), input, maps, parallel_for);
+  refine(frame, maps, prior.scale_m, largest_result_m(frame), parallel_for);
 }
 
 }  // namespace depthsr

@@ -111,9 +111,9 @@ DEPTHSR_INLINE Four sums(V a, V b, V c, V d) {
   return __builtin_shufflevector(ef, gh, 0, 1, 4, 5) + __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
 }
 
-// Of x <= 0: 2^n · 2^r with a polynomial for |r| <= 1/2 (least largest error, 1.1e-7). Relative error below
+// Of x < 88: 2^n · 2^r with a polynomial for |r| <= 1/2 (least largest error, 1.1e-7). Relative error below
 // 2e-7 · (1 + |x|), so that what a softmax is off by stays near the last place. Saturates at e^-87.
-DEPTHSR_INLINE V exp_of_negative(V x) {
+DEPTHSR_INLINE V exponential(V x) {
   x = max(x, splat(-87.0f));
   const V shift = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer, found in the low bits
   const V biased = x * 1.44269504088896341f + shift;

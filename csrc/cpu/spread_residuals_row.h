@@ -15,7 +15,7 @@ DEPTHSR_INLINE void residual_pixels(const ResidualRow& row, std::int64_t i, std:
     for (std::int64_t l = 0; l < row.window; ++l, cell += 2 * row.width, column_exponent += row.width) {
       if (!row.own && 2 * k + 1 == row.window && k == l) continue;
       const V apart = (log_m - load(cell + row.width, count)) * row.log_scale;
-      const V weight = exp_of_negative(row.row_exponent[k] + load(column_exponent, count) - apart * apart);
+      const V weight = exponential(row.row_exponent[k] + load(column_exponent, count) - apart * apart);
       weights += weight;
       total += weight * load(cell, count);
     }

@@ -1,5 +1,5 @@
 // The U-Net on one frame: stems, stages, AdaIN fusion, decoder, head. Activations are NHWC and never leave native code.
-// Specified by UNet and DepthSR.forward in depthsr/models/network.py.
+// Specified by UNet and DepthSR.forward in depthsr/models/network.py, up to the refinement.
 #pragma once
 
 #include "convolutions.h"
@@ -13,7 +13,7 @@ namespace depthsr::DEPTHSR_ISA {
 // O: what the products between the stems and the heads multiply. Those two stay in float: depth goes in and out there.
 template <typename O>
 struct PackedUNet {
-  PackedConv<> relative_stem, depth_stem, heads, error_head;
+  PackedConv<> relative_stem, depth_stem, heads, error_head, refinement_head;
   PackedConv<O> relative_downs[3], depth_downs[3], ups[3];
   PackedNafBlock<O> blocks[MOST_BLOCKS];
 };
@@ -25,7 +25,8 @@ DEPTHSR_INLINE std::int64_t lay_out_unet(const UNetWeights& w, float* memory, Pa
   packed.relative_stem = pack_stem(w.relative_stem, GUIDE_FEATURES, w.widths[0], arena);
   packed.depth_stem = pack_stem(w.depth_stem, DEPTH_FEATURES, w.widths[0], arena);
   packed.heads = pack_heads(w, arena);
-  packed.error_head = pack_error_head(w, arena);
+  packed.error_head = pack_second_layer<1>(w.error_head, arena);
+  packed.refinement_head = pack_second_layer<REFINEMENT_MAPS>(w.refinement_head, arena);
   for (int i = 0; i < 3; ++i) {
     packed.relative_downs[i] = pack_conv<O>(w.relative_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
     packed.depth_downs[i] = pack_conv<O>(w.depth_downs[i], w.widths[i], w.widths[i + 1], 2, arena);
@@ -83,7 +84,7 @@ struct UNetMemory {
 };
 
 template <typename T>
-void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in, float* depth_m, float* error_m,
+void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in, const UNetOutput& out,
           ParallelFor parallel_for) {
   constexpr float NORM_EPS = 1e-6f;
   using O = Operand<T>;
@@ -126,8 +127,8 @@ void unet(const UNetWeights& w, const float* packed_floats, const UNetInput& in,
        memory.depth[stage], parallel_for);
     blocks(memory.depth[stage], w.decoder_blocks[i], stage);
   }
-  head(memory.depth[0], in, packed.heads, memory.heads_bias, packed.error_head, padded_height / 2, padded_width / 2,
-       depth_m, error_m, parallel_for);
+  const Heads heads{packed.heads, memory.heads_bias, packed.error_head, packed.refinement_head};
+  head(memory.depth[0], in, heads, padded_height / 2, padded_width / 2, out, parallel_for);
 }
 
 }  // namespace depthsr::DEPTHSR_ISA

@@ -14,8 +14,8 @@ constexpr int CANDIDATES = UPSAMPLINGS + 9;
 // Channels of the depth path's stem: upsamplings, logarithm of the first, ambiguity, validity, RGB.
 constexpr int DEPTH_FEATURES = UPSAMPLINGS + 6;
 
-// Channels between the two layers of the error head.
-constexpr int ERROR_CHANNELS = 16;
+// Channels between the two layers of the error and the refinement head.
+constexpr int HEAD_CHANNELS = 16;
 
 constexpr int MOST_BLOCKS = 64;
 
@@ -28,6 +28,7 @@ struct UNetWeights {
   std::int64_t widths[4], relative_blocks[4], depth_blocks[4], middle_blocks, decoder_blocks[3];
   ConvWeights relative_stem, depth_stem, condition, relative_downs[3], depth_downs[3], fusions[4], ups[3];
   ConvWeights choice_head, residual_head, error_hidden, error_condition, error_head;
+  ConvWeights refinement_hidden, refinement_condition, refinement_head;
   NafBlockWeights blocks[MOST_BLOCKS];  // in the order in which they run
   std::int64_t block_channels[MOST_BLOCKS];
   std::int64_t block_count;
@@ -40,7 +41,14 @@ struct UNetInput {
   const std::int32_t *nearest_row, *nearest_column;
   std::int64_t row_spacing, column_spacing;
   float condition[2];
-  float scale_m, limit_m;  // the depth is clipped to [0, limit_m]
+  float scale_m;
+};
+
+// What it makes of it: full-size maps. Depth is in units of UNetInput::scale_m, and may be anything.
+struct UNetOutput {
+  float *depth, *error_m;
+  float *confidence, *weighted;  // how much a pixel counts in its surroundings' refinement; the same times its depth
+  float* share;                  // of its surroundings in a pixel
 };
 
 // What a layer of the condition's two values adds to output c, its bias aside.

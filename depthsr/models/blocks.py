@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from depthsr import ops
 
-#: Channels between the two layers of the error head.
-ERROR_CHANNELS = 16
+#: Channels between the two layers of the error and the refinement head.
+HEAD_CHANNELS = 16
 
 
 class LayerNorm2d(nn.Module):
@@ -108,21 +108,21 @@ class ConcatenationFusion(nn.Module):
 FUSIONS = {"adain": AdaINFusion, "concatenation": ConcatenationFusion}
 
 
-class ErrorHead(nn.Module):
-    """How wrong the depth is expected to be, before `ops.mix_candidates` gives it its unit: four values a pixel.
+class SubpixelHead(nn.Module):
+    """Maps of four values for each pixel of the finest stage, which works at half the resolution (pixel shuffle).
 
     Two 1×1 layers, on the decoder's features and on Prior.condition_B2: the same features stand for other errors at a
-    factor of 8 than at 1. It reads the features and does not train them: the depth must not suffer for it.
+    factor of 8 than at 1.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, maps: int) -> None:
         super().__init__()
-        self.hidden = nn.Conv2d(channels, ERROR_CHANNELS, 1)
-        self.condition = nn.Linear(2, ERROR_CHANNELS, bias=False)
-        self.head = nn.Conv2d(ERROR_CHANNELS, 4, 1)
+        self.hidden = nn.Conv2d(channels, HEAD_CHANNELS, 1)
+        self.condition = nn.Linear(2, HEAD_CHANNELS, bias=False)
+        self.head = nn.Conv2d(HEAD_CHANNELS, 4 * maps, 1)
 
     def forward(self, x_BCHW: Tensor, condition_B2: Tensor) -> Tensor:
-        hidden_BCHW = self.hidden(x_BCHW.detach()) + self.condition(condition_B2)[:, :, None, None]
+        hidden_BCHW = self.hidden(x_BCHW) + self.condition(condition_B2)[:, :, None, None]
         return self.head(F.relu(hidden_BCHW))
 
 

@@ -1,9 +1,9 @@
 """The network: two NAFNet encoder paths, AdaIN fusion at four scales, a decoder with skips, and a head that chooses
 between classical upsamplings of the measurement, its own nearest values and, where there is relative depth, that depth
-aligned with the measurement, and corrects the choice.
+aligned with the measurement, corrects the choice, and puts its edges where the RGB's are.
 
     rgb (+ relative depth) ── relative path ──┐ F_rel
-                                             AdaIN at each of four scales ── skips ── decoder ── choice, correction
+                                             AdaIN at each of four scales ── skips ── decoder ── choice, edges
     low-resolution depth + rgb ─ depth path ──┘ F_lr
 
 Shapes: B batch, H×W the RGB's resolution, h×w the low-resolution depth's; stage i works at H/2^(i+1).
@@ -24,8 +24,9 @@ from depthsr import ops
 from depthsr.config import PRESETS, ModelConfig
 from depthsr.model_files import model_folder
 from depthsr.models.alignment import WINDOWS, align_relative
-from depthsr.models.blocks import FUSIONS, ErrorHead, blocks, down, up
+from depthsr.models.blocks import FUSIONS, SubpixelHead, blocks, down, up
 from depthsr.models.prior import CANDIDATES, NEAREST, UPSAMPLINGS, Prior, make_prior
+from depthsr.models.refinement import refine
 from depthsr.types import FARTHEST_OVER_MEASURED, UserError
 
 #: Depth channels the depth path sees beside RGB: upsamplings, logarithm of the first, ambiguity, validity.
@@ -70,17 +71,20 @@ class UNet(nn.Module):
         # before has looked around; 3×3 would be a fifth of the whole network's multiplications.
         self.choice_head = nn.Conv2d(widths[0], 4 * self.candidates, 1) if config.head == "choice" else None
         self.residual_head = nn.Conv2d(widths[0], 4, 1)
-        self.error_head = ErrorHead(widths[0])
-        for head in (self.choice_head, self.residual_head, self.error_head.head):
+        self.error_head = SubpixelHead(widths[0], maps=1)
+        self.refinement_head = SubpixelHead(widths[0], maps=2)
+        for head in (self.choice_head, self.residual_head, self.error_head.head, self.refinement_head.head):
             if head is not None:
                 for parameter in head.parameters():
                     nn.init.zeros_(parameter)
 
     def forward(
         self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits of the candidates (B×4K×h×w), correction and error (B×4×h×w): the first three arguments of
-        ops.mix_candidates. h, w: half of H, W, which are multiples of SIZE_MULTIPLE.
+        ops.mix_candidates; and the adjustment (B×8×h×w) of depthsr.models.refinement.
+
+        h, w: half of H, W, which are multiples of SIZE_MULTIPLE.
         """
         relative = self.relative_stem(guide_BKHW)
         depth = self.depth_stem(depth_features_BKHW) + self.condition(condition_B2)[:, :, None, None]
@@ -101,7 +105,9 @@ class UNet(nn.Module):
             logits_BNhw[:, :4] = 0
         else:
             logits_BNhw = self.choice_head(x)
-        return logits_BNhw, correction_B4hw, self.error_head(x, condition_B2)
+        # The error head reads the features and does not train them: the depth must not suffer for it.
+        error_B4hw = self.error_head(x.detach(), condition_B2)
+        return logits_BNhw, correction_B4hw, error_B4hw, self.refinement_head(x, condition_B2)
 
 
 class DepthSR(
@@ -195,8 +201,10 @@ class DepthSR(
             aligned = align_relative(relative_B1HW, nearest, prior.measurement_uncertainty())
             features += [aligned, _logarithm(aligned)]
             candidates = torch.cat([candidates, aligned], 1)
-        logits, correction, error = self.unet(_pad(guide), _pad(torch.cat(features, 1)), prior.condition_B2)
-        return ops.mix_candidates(logits, correction, error, candidates, ambiguity)
+        logits, correction, error, adjustment = self.unet(_pad(guide), _pad(torch.cat(features, 1)), prior.condition_B2)
+        depth, error = ops.mix_candidates(logits, correction, error, candidates, ambiguity)
+        seen_rgb = torch.zeros_like(rgb_B3HW) if self.config.rgb_paths == "none" else rgb_B3HW
+        return refine(depth, error, adjustment, seen_rgb), error
 
     @torch.no_grad()  # not inference_mode, in which torch.compile fails on some operators
     def infer(

@@ -15,6 +15,7 @@ __all__ = [
     "adain_fusion",
     "adain_statistics",
     "backend",
+    "bilateral_sum",
     "fill_holes",
     "fit_lines",
     "gated_depthwise",
@@ -171,6 +172,15 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
     return choose("joint_bilateral_upsample", *tensors)(*tensors)
 
 
+def bilateral_sum(x_BCHW: Tensor, guide_B3HW: Tensor) -> Tensor:
+    _check_image("x", x_BCHW)
+    _check_image("guide", guide_B3HW)
+    batch, _, height, width = x_BCHW.shape
+    if guide_B3HW.shape != (batch, 3, height, width):
+        raise ValueError(f"guide must be {batch}×3×{height}×{width}, as x, but has shape {tuple(guide_B3HW.shape)}")
+    return choose("bilateral_sum", x_BCHW, guide_B3HW)(x_BCHW, guide_B3HW)
+
+
 def fit_lines(
     relative_B1hw: Tensor, inverse_B1hw: Tensor, deviation_B1hw: Tensor, open_end_B1hw: Tensor, window: int
 ) -> tuple[Tensor, Tensor]:
@@ -217,8 +227,9 @@ def naf_block(x_BCHW: Tensor, weights: NAFBlockWeights, eps: float = 1e-6) -> Te
 
 
 for _op in (
-    adain, adain_fusion, adain_statistics, fill_holes, fit_lines, gated_depthwise, joint_bilateral_upsample,
-    layer_norm_2d, mix_candidates, naf_block, simple_gate, sobel_l1_loss, surrounding_measurements,
+    adain, adain_fusion, adain_statistics, bilateral_sum, fill_holes, fit_lines, gated_depthwise,
+    joint_bilateral_upsample, layer_norm_2d, mix_candidates, naf_block, simple_gate, sobel_l1_loss,
+    surrounding_measurements,
 ):  # fmt: skip
     _specification = getattr(reference, _op.__name__).__doc__
     _op.__doc__ = f"{_specification}\n    Raises ValueError for shapes or types that do not fit."

@@ -29,7 +29,7 @@ logger = logging.getLogger("depthsr.ops")
 OPS = (
     "layer_norm_2d", "simple_gate", "gated_depthwise", "adain_statistics", "adain", "adain_fusion", "sobel_l1_loss",
     "naf_block", "fill_holes", "surrounding_measurements", "joint_bilateral_upsample", "mix_candidates",
-    "fit_lines",
+    "fit_lines", "bilateral_sum",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def _why_no_native_naf_block(x_BCHW: Tensor, *weights: Tensor) -> str | None:
 
 _BY_ITS_OWN_NAME = (
     "layer_norm_2d", "simple_gate", "adain", "sobel_l1_loss", "fill_holes", "joint_bilateral_upsample",
-    "mix_candidates", "fit_lines",
+    "mix_candidates", "fit_lines", "bilateral_sum",
 )  # fmt: skip
 
 NATIVE = Implementation(
@@ -145,7 +145,7 @@ IMPLEMENTATIONS = (NATIVE, CUDA, TRITON)
 #: Under torch.compile these stay whole: on a CPU their kernels are faster than what Inductor makes of their references.
 #: Of the others, which wait for memory, it makes more by fusing the reference with its neighbours: it cannot look into
 #: an op.
-BETTER_THAN_COMPILED = ("naf_block", *registration.WITHOUT_GRADIENT)
+BETTER_THAN_COMPILED = ("naf_block", "bilateral_sum", *registration.WITHOUT_GRADIENT)
 
 _backend = config.backend()
 _told: set[str] = set()

@@ -193,6 +193,47 @@ DIRECTIONS = tuple(product((-1, 0, 1), repeat=2))
 REACH_OVER_HOLES = 256
 
 
+#: bilateral_sum: pixels to each side, and the sigmas of nearness, in pixels, and of likeness, of RGB in [0, 1]. Chosen
+#: with the network's error as confidence on frames that nothing was trained on; farther pixels brought little more.
+BILATERAL_REACH = 4
+BILATERAL_SIGMA_SPACE = 2.5
+BILATERAL_SIGMA_COLOUR = 10 / 255
+
+
+def bilateral_sum(x_BCHW: Tensor, guide_B3HW: Tensor) -> Tensor:
+    """Each pixel's surroundings, summed up with a joint bilateral filter's weights (Petschnigg et al. 2004); B×C×H×W:
+
+        out_p = Σ_q n(p - q) · l(I_p - I_q) · x_q,  l(d) = max(0, 1 - |d / 4σ|²)⁸ + FLOOR, nearly a Gaussian
+
+    q: the pixels of the frame within BILATERAL_REACH rows and columns. guide: RGB in [0, 1]. With confidence · depth
+    and confidence for x, the quotient of the two results is the mean that a bilateral filter gives.
+
+    Linear in x, and as the weights are symmetric its own adjoint: the gradient for x is the bilateral_sum of the
+    result's. The guide is given none. The result has x's dtype.
+    """
+    out_dtype, dtype = x_BCHW.dtype, _arithmetic_dtype(x_BCHW, guide_B3HW)
+    height, width = x_BCHW.shape[2:]
+    reach = BILATERAL_REACH
+    scaled_B3HW = guide_B3HW.detach().to(dtype) * (0.25 / BILATERAL_SIGMA_COLOUR)
+
+    def columns(map_BCHW: Tensor) -> Tensor:
+        """B×C×K×(H + 2 reach)×W: what lies 0 … K - 1 = 2 reach columns right of each column's leftmost neighbour."""
+        padded = F.pad(map_BCHW, (reach, reach, reach, reach))
+        return torch.stack([padded[..., left : left + width] for left in range(2 * reach + 1)], 2)
+
+    x_columns, guide_columns = columns(x_BCHW.to(dtype)), columns(scaled_B3HW)
+    offset = torch.arange(-reach, reach + 1, device=x_BCHW.device, dtype=dtype)
+    near_K = torch.exp(offset.square() * (-0.5 / BILATERAL_SIGMA_SPACE**2))
+    out_BCHW = torch.zeros_like(x_BCHW, dtype=dtype)
+    for row in range(2 * reach + 1):
+        apart_BKHW = (guide_columns[..., row : row + height, :] - scaled_B3HW[:, :, None]).square().sum(1)
+        squared = (1 - apart_BKHW).clamp(min=0).square()
+        fourth = squared.square()
+        weight_BKHW = (fourth * fourth + FLOOR) * (near_K[row] * near_K)[:, None, None]
+        out_BCHW = out_BCHW + (weight_BKHW[:, None] * x_columns[..., row : row + height, :]).sum(2)
+    return out_BCHW.to(out_dtype)
+
+
 #: A fresh network, whose heads give 0, expects an error of softplus(-2), an eighth of the ambiguity.
 ERROR_OFFSET = 2.0
 

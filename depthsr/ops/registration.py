@@ -44,6 +44,7 @@ SCHEMAS = {
     "fill_holes": "(Tensor x, Tensor valid) -> Tensor",
     "surrounding_measurements": "(Tensor x, Tensor valid, SymInt height, SymInt width) -> Tensor",
     "joint_bilateral_upsample": "(Tensor x, Tensor confidence, Tensor guide, Tensor coarse_guide) -> Tensor",
+    "bilateral_sum": "(Tensor x, Tensor guide) -> Tensor",
     "mix_candidates": (
         "(Tensor logits, Tensor correction, Tensor error, Tensor candidates, Tensor ambiguity) -> (Tensor, Tensor)"
     ),
@@ -338,6 +339,31 @@ def why_no_gradient(implementation: str, op: str, *tensors: Tensor) -> str | Non
         return f"the {implementation} {op} has no gradient, and one of its inputs requires it"
     return None
 
+
+# --- bilateral_sum ---------------------------------------------------------------------------------------------
+
+
+@torch.library.register_fake("depthsr::bilateral_sum")
+def _(x, guide):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def bilateral_sum_setup(ctx, inputs, output):
+    _, guide = inputs
+    ctx.save_for_backward(guide)
+
+
+def bilateral_sum_gradient(forward, ctx, grad):
+    """Its weights are symmetric, so that it is its own adjoint."""
+    (guide,) = ctx.saved_tensors
+    return forward(grad, guide), None
+
+
+torch.library.register_autograd(
+    "depthsr::bilateral_sum",
+    partial(bilateral_sum_gradient, torch.ops.depthsr.bilateral_sum.default),
+    setup_context=bilateral_sum_setup,
+)
 
 for _name in WITHOUT_GRADIENT:
     torch.library.register_autograd(f"depthsr::{_name}", partial(no_gradient, _name))

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.library import triton_op
 
 from depthsr.kernels import adain as adain_kernels
+from depthsr.kernels import bilateral_sum as bilateral_kernels
 from depthsr.kernels import feed_forward as feed_forward_kernels
 from depthsr.kernels import fold_naf_block as fold_kernels
 from depthsr.kernels import gated_depthwise as gated_depthwise_kernels
@@ -25,7 +26,13 @@ from depthsr.kernels.block_sizes import MAX_BLOCK_CHANNELS_FLOAT32, MAX_CHANNELS
 from depthsr.kernels.parameters import NAFBlockParameters
 from depthsr.ops import registration
 from depthsr.ops.fold import fold_naf_block
-from depthsr.ops.reference import NAFBlockWeights
+from depthsr.ops.reference import (
+    BILATERAL_REACH,
+    BILATERAL_SIGMA_COLOUR,
+    BILATERAL_SIGMA_SPACE,
+    FLOOR,
+    NAFBlockWeights,
+)
 from depthsr.ops.registration import layout_of
 from depthsr.ops.triton_ops_without_gradient import fill_holes as fill_holes
 from depthsr.ops.triton_ops_without_gradient import fit_lines as fit_lines
@@ -106,6 +113,21 @@ def _adain_backward(grad: Tensor, content: Tensor, style: Tensor, eps: float, co
 
 
 adain.register_autograd(partial(registration.adain_gradient, _adain_backward), setup_context=registration.adain_setup)
+
+
+# --- bilateral_sum ---------------------------------------------------------------------------------------------
+
+
+@triton_op("depthsr::bilateral_sum_triton", mutates_args={})
+def bilateral_sum(x: Tensor, guide: Tensor) -> Tensor:
+    return bilateral_kernels.bilateral_sum(
+        x.contiguous(), _dense(guide), BILATERAL_REACH, BILATERAL_SIGMA_SPACE, BILATERAL_SIGMA_COLOUR, FLOOR
+    )
+
+
+bilateral_sum.register_autograd(
+    partial(registration.bilateral_sum_gradient, bilateral_sum), setup_context=registration.bilateral_sum_setup
+)
 
 
 # --- gated_depthwise -------------------------------------------------------------------------------------------

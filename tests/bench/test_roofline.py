@@ -77,7 +77,7 @@ def test_whole_network_is_the_sum_of_its_parts():
             parts.append(count(unet.ups[2 - i], [stage(i + 1)]))
     # The heads' pixel shuffle is a function, which only moves what the head before it wrote.
     parts += [count(head, [stage(0)]) for head in (unet.choice_head, unet.residual_head)]
-    parts.append(count(unet.error_head, [stage(0), inputs[2]]))
+    parts += [count(head, [stage(0), inputs[2]]) for head in (unet.error_head, unet.refinement_head)]
 
     work = count(unet, inputs)
     assert work.multiply_adds == sum(part.multiply_adds for part in parts)

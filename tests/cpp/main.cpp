@@ -2,6 +2,8 @@
 // and with each way of running loops, and compares with the reference. Exits with 1 when anything is wrong.
 #include <cstdio>
 #include <exception>
+#include <set>
+#include <string>
 #include <thread>
 
 #include "compare.h"
@@ -66,8 +68,10 @@ class Judge {
 
 // Ops outside of the table do not depend on it, except through fused_kernels().
 bool depends_on_table(const Case& given) {
-  return given.op.starts_with("naf_block") || given.op == "joint_bilateral_upsample" || given.op == "mix_candidates" ||
-         given.op == "spread_residuals" || given.op == "make_prior" || given.op == "network";
+  static const std::set<std::string> dependent{"naf_block",        "naf_block_backward", "joint_bilateral_upsample",
+                                               "mix_candidates",   "spread_residuals",   "bilateral_sum",
+                                               "make_prior",       "network"};
+  return dependent.contains(given.op);
 }
 
 void run_case(const Case& given, const depthsr::FusedKernels& kernels, Judge& judge) {

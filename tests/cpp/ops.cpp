@@ -223,6 +223,19 @@ void spread_residuals(Run& run) {
                             given.integer("own") != 0, run.output<float>("out"), run.parallel_for);
 }
 
+void bilateral_sum(Run& run) {
+  const Case& given = run.given;
+  const Frames shape{
+      .batch = given.integer("batch"),
+      .channels = given.integer("channels"),
+      .height = given.integer("height"),
+      .width = given.integer("width"),
+      .guide_channels_last = given.integer("channels_last") != 0,
+  };
+  depthsr::bilateral_sum(given.data<float>("x"), given.data<float>("guide"), shape, run.output<float>("out"),
+                         run.parallel_for);
+}
+
 void mix_candidates(Run& run) {
   const Case& given = run.given;
   const Mixture shape{
@@ -292,8 +305,8 @@ const std::map<std::string, Op>& ops() {
       {"sobel_l1_loss", sobel_l1_loss}, {"naf_block", naf_block},     {"naf_block_backward", naf_block_backward},
       {"fill_holes", fill_holes},       {"surrounding_measurements", surrounding_measurements},
       {"joint_bilateral_upsample", joint_bilateral_upsample}, {"mix_candidates", mix_candidates},
-      {"fit_lines", fit_lines},         {"spread_residuals", spread_residuals}, {"make_prior", make_prior},
-      {"network", network},
+      {"fit_lines", fit_lines},         {"spread_residuals", spread_residuals}, {"bilateral_sum", bilateral_sum},
+      {"make_prior", make_prior},       {"network", network},
   };
   return all;
 }

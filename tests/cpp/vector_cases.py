@@ -283,6 +283,15 @@ def spread_residuals(size: tuple[int, int], cells: tuple[int, int], own: bool, s
     return Case("spread_residuals", name, inputs, {"out": out})
 
 
+def bilateral_sum(size: tuple[int, int], channels: int, batch: int, channels_last: bool, seed: int) -> Case:
+    r = Random(seed)
+    x, guide = r.normal(batch, channels, *size), 0.3 * r.uniform(batch, 3, *size)
+    inputs = {"x": x, "guide": _laid_out(guide, channels_last), "channels_last": int(channels_last)}
+    inputs |= {"batch": batch, "channels": channels, "height": size[0], "width": size[1]}
+    name = f"bilateral_sum {batch}x{channels}x{size[0]}x{size[1]}{' channels last' if channels_last else ''}"
+    return Case("bilateral_sum", name, inputs, {"out": reference.bilateral_sum(x.double(), guide.double())})
+
+
 def mix_candidates(size: tuple[int, int], count: int, more: int, batch: int, channels_last: bool, seed: int) -> Case:
     """more: rows and columns of half the resolution that are cut off."""
     r = Random(seed)

@@ -24,6 +24,7 @@ from vector_cases import (
     STORAGE,
     Case,
     adain,
+    bilateral_sum,
     every_bit_pattern,
     fill_holes,
     fit_lines,
@@ -136,6 +137,7 @@ def fixed_cases() -> Iterator[Case]:
         for own in (False, True):
             yield spread_residuals(size, low, own, seed)
         for channels_last in (False, True):
+            yield bilateral_sum(size, 2 + seed % 2, 2, channels_last, seed)
             yield mix_candidates(size, 12, seed % 2, 2, channels_last, seed)
         for known_range in (False, True):
             seed += 1
@@ -178,6 +180,8 @@ def fuzzed_case(seed: int, number: int) -> Case:
     fine, low = (tuple(max(1, side) for side in size(limit)) for limit in (1200, 300))
     if op == "upsample":
         return joint_bilateral_upsample(fine, low, batch, channels_last, case_seed)
+    if op == "mix" and r.random() < 0.5:
+        return bilateral_sum(fine, r.randint(1, 3), batch, channels_last, case_seed)
     if op == "mix":
         return mix_candidates(fine, r.randint(1, 17), r.randint(0, 2), batch, channels_last, case_seed)
     if op == "holes":

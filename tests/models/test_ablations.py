@@ -9,6 +9,7 @@ import torch
 
 from depthsr.config import EDGE, MODEL_CHOICES, ModelConfig
 from depthsr.models.network import DepthSR, UNet
+from depthsr.models.refinement import refine
 from depthsr.types import UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,9 +80,12 @@ def test_the_residual_head_corrects_the_bilinear_upsampling(variant, frame, prio
     model = variant(head="residual")
     torch.nn.init.zeros_(model.unet.residual_head.weight)
     torch.nn.init.constant_(model.unet.residual_head.bias, 0.25)
+    torch.nn.init.zeros_(model.unet.refinement_head.head.weight)
+    torch.nn.init.zeros_(model.unet.refinement_head.head.bias)
     with torch.no_grad():
-        depth, _ = model(rgb, prior)
-    torch.testing.assert_close(depth, prior.candidates_BKHW[:, :1] + 0.25 * prior.ambiguity_B1HW)
+        depth, error = model(rgb, prior)
+    corrected = prior.candidates_BKHW[:, :1] + 0.25 * prior.ambiguity_B1HW
+    torch.testing.assert_close(depth, refine(corrected, error, torch.zeros(1, 8, 32, 48), rgb))
     assert not any(name.startswith("choice_head") for name, _ in model.unet.named_parameters())
 
 

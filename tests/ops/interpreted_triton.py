@@ -68,6 +68,21 @@ def test_joint_bilateral_upsample(low, size, random_image, dtype, layout, close)
     close(out, reference.joint_bilateral_upsample(*tensors))
 
 
+@pytest.mark.parametrize("size", [(6, 5), (1, 140)])
+def test_bilateral_sum(size, random_image, dtype, layout, close):
+    """More columns than one program has; a last program with one map of two."""
+    x = random_image((1, 3, *size), dtype, layout)
+    guide = (0.05 * random_image((1, 3, *size), layout=layout, seed=1)).to(dtype)
+    grad = random_image((1, 3, *size), dtype, seed=2)
+    leaf = x.clone().requires_grad_()
+    with ops.backend("triton"):
+        out = ops.bilateral_sum(leaf, guide)
+        (gradient,) = torch.autograd.grad(out, leaf, grad)
+    assert out.dtype == dtype
+    close(out, reference.bilateral_sum(x.double(), guide.double()))
+    close(gradient, reference.bilateral_sum(grad.double(), guide.double()), "gradient")
+
+
 @pytest.mark.parametrize(
     ("low", "size", "measured"),
     [

@@ -124,6 +124,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
     """Forward and backward of all kernels, on meta tensors."""
     from depthsr.kernels import (
         adain,
+        bilateral_sum,
         feed_forward,
         fill_holes,
         fit_lines,
@@ -173,6 +174,7 @@ def calls_of_every_kernel(channels: int, dtype: torch.dtype) -> list[Callable[[]
         lambda: mix_candidates.mix_candidates(
             image(48), image(4), image(4), vector(2, 12, 127, 128), vector(2, 1, 127, 128), 2.0
         ),
+        lambda: bilateral_sum.bilateral_sum(vector(2, 2, 63, 64), image(3), 4, 2.5, 0.04, 1e-4),
         lambda: joint_bilateral_upsample.joint_bilateral_upsample(
             map_of_8, map_of_8.float(), image(3), vector(2, 3, 8, 8).to(dtype), 3, 1.2, 0.1, 1e-4
         ),

@@ -167,6 +167,14 @@ struct Mixture {
 void mix_candidates(const float* logits, const float* correction, const float* error, const float* candidates,
                     const float* ambiguity, Mixture shape, float* depth, float* expected, ParallelFor parallel_for);
 
+struct Frames {
+  std::int64_t batch, channels, height, width;
+  bool guide_channels_last;
+};
+
+// x and out: batch × channels × height × width. The guide has 3 × height × width per sample, or height × width × 3.
+void bilateral_sum(const float* x, const float* guide, Frames shape, float* out, ParallelFor parallel_for);
+
 // What a result misses sparse points by, one a cell of a grid over the frame: height × width cells and `reach` empty ones
 // around them. An empty cell has residual 0 and a log_m that is near no other.
 struct Residuals {

@@ -62,10 +62,38 @@ DEPTHSR_INLINE void store(BFloat16* to, V value) {
 DEPTHSR_INLINE float as_float(float value) { return value; }
 DEPTHSR_INLINE float as_float(BFloat16 value) { return __builtin_bit_cast(float, std::uint32_t{value.bits} << 16); }
 
+// Numbers 0 … COUNT - 1 as template arguments: std::integer_sequence, which may not be used here.
+template <int... LANE>
+struct Numbers {};
+template <int COUNT, int... LANE>
+struct NumbersUpTo : NumbersUpTo<COUNT - 1, COUNT - 1, LANE...> {};
+template <int... LANE>
+struct NumbersUpTo<0, LANE...> : Numbers<LANE...> {};
+
+// Half of the lanes: eight channels are half of the widest vectors. By way of the stack, a load would wait for two stores.
+using HalfLanes = float __attribute__((vector_size(LANES * 2)));
+
+template <int... LANE>
+DEPTHSR_INLINE V lower_half(HalfLanes half, Numbers<LANE...>) {
+  return __builtin_shufflevector(half, HalfLanes{}, LANE...);
+}
+
+template <int... LANE>
+DEPTHSR_INLINE HalfLanes lower_half(V value, Numbers<LANE...>) {
+  return __builtin_shufflevector(value, value, LANE...);
+}
+
 // The first `count` <= LANES elements; the other lanes are 0, and are not stored.
 template <typename T>
 DEPTHSR_INLINE V load(const T* from, std::int64_t count) {
   if (count >= LANES) return load(from);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (count == LANES / 2) {
+      HalfLanes half;
+      std::memcpy(&half, from, sizeof half);
+      return lower_half(half, NumbersUpTo<LANES>{});
+    }
+  }
   T values[LANES] = {};
   for (int i = 0; i < LANES; ++i)
     if (i < count) values[i] = from[i];
@@ -75,6 +103,13 @@ DEPTHSR_INLINE V load(const T* from, std::int64_t count) {
 template <typename T>
 DEPTHSR_INLINE void store(T* to, V value, std::int64_t count) {
   if (count >= LANES) return store(to, value);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (count == LANES / 2) {
+      const HalfLanes half = lower_half(value, NumbersUpTo<LANES / 2>{});
+      std::memcpy(to, &half, sizeof half);
+      return;
+    }
+  }
   T values[LANES];
   store(values, value);
   for (int i = 0; i < LANES; ++i)
@@ -148,14 +183,6 @@ DEPTHSR_INLINE V log(V x) {
   p = p * m + 3.3333331174e-1f;
   return m + (p * m * square - 0.5f * square - n * 2.12194440e-4f) + n * 0.693359375f;
 }
-
-// Numbers 0 … COUNT - 1 as template arguments: std::integer_sequence, which may not be used here.
-template <int... LANE>
-struct Numbers {};
-template <int COUNT, int... LANE>
-struct NumbersUpTo : NumbersUpTo<COUNT - 1, COUNT - 1, LANE...> {};
-template <int... LANE>
-struct NumbersUpTo<0, LANE...> : Numbers<LANE...> {};
 
 // Swaps the lanes of `a` whose number has bit D with those of `b` that lie D before and have it not.
 template <int D, int... LANE>

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from depthsr.kernels.colour_weight import colour_weight
 from depthsr.kernels.launch import launcher
 
 #: Pixels a program computes: one a thread with 4 warps, as each holds some values through 81 steps. Not measured.
@@ -48,10 +49,7 @@ def _forward(x_ptr, guide_ptr, out_ptr, channels, height, width, channel_stride,
             r = (red - tl.load(colour, mask=inside, other=0.0).to(tl.float32)) * colour_scale
             g = (green - tl.load(colour + channel_stride, mask=inside, other=0.0).to(tl.float32)) * colour_scale
             b = (blue - tl.load(colour + 2 * channel_stride, mask=inside, other=0.0).to(tl.float32)) * colour_scale
-            alike = tl.maximum(1.0 - r * r - g * g - b * b, 0.0)
-            squared = alike * alike
-            fourth = squared * squared
-            weight = (fourth * fourth + floor) * tl.exp((down * down + across * across) * space_scale)
+            weight = colour_weight(r, g, b, floor) * tl.exp((down * down + across * across) * space_scale)
             mask = inside[None, :] & (plane < channels)
             total += weight[None, :] * tl.load(x_ptr + planes + at[None, :], mask=mask, other=0.0).to(tl.float32)
     out = out_ptr + planes + row * width + column[None, :]

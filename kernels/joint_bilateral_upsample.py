@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from depthsr.kernels.colour_weight import colour_weight
 from depthsr.kernels.launch import launcher
 
 #: Pixels a program computes: one a thread with 4 warps, as each holds a dozen values through 49 steps. Not measured.
@@ -48,12 +49,9 @@ def _forward(x_ptr, confidence_ptr, guide_ptr, coarse_guide_ptr, out_ptr, height
             r = (red - tl.load(colour).to(tl.float32)) * colour_scale
             g = (green - tl.load(colour + coarse).to(tl.float32)) * colour_scale
             b = (blue - tl.load(colour + 2 * coarse).to(tl.float32)) * colour_scale
-            alike = tl.maximum(1.0 - r * r - g * g - b * b, 0.0)
-            squared = alike * alike
-            fourth = squared * squared
             near = tl.exp((row_distance * row_distance + distance * distance) * space_scale)
             confidence = tl.load(confidence_ptr + sample * coarse + at).to(tl.float32)
-            weight = (fourth * fourth + floor) * near * confidence
+            weight = colour_weight(r, g, b, floor) * near * confidence
             total += weight * tl.load(x_ptr + sample * coarse + at).to(tl.float32)
             weights += weight
     out = out_ptr + (sample * height + row) * width + column

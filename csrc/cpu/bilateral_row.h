@@ -1,6 +1,7 @@
 // One row of bilateral_sum in vectors; bilateral_sum.cpp prepares what it reads.
 #pragma once
 
+#include "colour_weight.h"
 #include "isa.h"
 #include "simd.h"
 
@@ -17,9 +18,7 @@ static void bilateral_row(const BilateralRow& row) {
       for (int l = 0; l < BILATERAL_WINDOW; ++l) {
         const float* pixel = row.rows[k] + i + l;
         const V r = red - load(pixel), g = green - load(pixel + row.pitch), b = blue - load(pixel + 2 * row.pitch);
-        const V alike = max(1.0f - r * r - g * g - b * b, V{});
-        const V squared = alike * alike, fourth = squared * squared;
-        const V weight = (fourth * fourth + row.floor) * row.near[l];
+        const V weight = colour_weight(r, g, b, row.floor) * row.near[l];
         row_first += weight * load(pixel + 3 * row.pitch);
         row_second += weight * load(pixel + 4 * row.pitch);
       }

@@ -1,6 +1,7 @@
 // One row of joint bilateral upsampling in vectors; joint_bilateral.cpp prepares what it reads.
 #pragma once
 
+#include "colour_weight.h"
 #include "isa.h"
 #include "simd.h"
 
@@ -20,9 +21,7 @@ DEPTHSR_INLINE void joint_bilateral_pixels(const JointBilateralRow& row, std::in
       const V r = red - at(coarse + 2 * row.plane);
       const V g = green - at(coarse + 3 * row.plane);
       const V b = blue - at(coarse + 4 * row.plane);
-      const V alike = max(1.0f - r * r - g * g - b * b, V{});
-      const V squared = alike * alike, fourth = squared * squared;
-      const V weight = (fourth * fourth + row.floor) * at(row.column_weight[l]);
+      const V weight = colour_weight(r, g, b, row.floor) * at(row.column_weight[l]);
       row_total += weight * at(coarse);
       row_weights += weight * at(coarse + row.plane);
     }

@@ -3,6 +3,7 @@
 
 #include "depthsr/kernels.h"
 #include "isa.h"
+#include "joint_bilateral.h"
 
 namespace depthsr {
 namespace {
@@ -12,9 +13,8 @@ constexpr std::int64_t kGrain = 1 << 10;  // pixels a thread: below this a threa
 // Along one axis, for each pixel: the cell that its centre lies in, and the Gaussian's exponent of each of its window.
 struct Windows {
   Windows(std::int64_t cells, std::int64_t pixels, std::int64_t reach, float sigma_cells)
-      : cell(pixels), exponent((2 * reach + 1) * pixels) {
+      : cell(nearest_coarse(cells, pixels)), exponent((2 * reach + 1) * pixels) {
     for (std::int64_t i = 0; i < pixels; ++i) {
-      cell[i] = (2 * i + 1) * cells / (2 * pixels);  // no rounding decides between two
       const double place = (i + 0.5) * static_cast<double>(cells) / static_cast<double>(pixels);
       for (std::int64_t k = 0; k <= 2 * reach; ++k) {
         const double distance = (place - (static_cast<double>(cell[i] + k - reach) + 0.5)) / sigma_cells;
@@ -23,7 +23,7 @@ struct Windows {
     }
   }
 
-  std::vector<std::int64_t> cell;
+  std::vector<std::int32_t> cell;
   std::vector<float> exponent;  // window × pixels
 };
 
@@ -44,7 +44,7 @@ class SpreadRows {
       float* out = rows_[slot].data();
       for (std::int64_t l = 0; l < window(); ++l)
         for (const float* cells : {residuals_.residual + first, residuals_.log_m + first})
-          for (const std::int64_t cell : columns_.cell) *out++ = cells[cell + l];
+          for (const std::int32_t cell : columns_.cell) *out++ = cells[cell + l];
     }
     return rows_[slot].data();
   }

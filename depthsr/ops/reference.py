@@ -214,22 +214,21 @@ def bilateral_sum(x_BCHW: Tensor, guide_B3HW: Tensor) -> Tensor:
     out_dtype, dtype = x_BCHW.dtype, _arithmetic_dtype(x_BCHW, guide_B3HW)
     height, width = x_BCHW.shape[2:]
     reach = BILATERAL_REACH
-    scaled_B3HW = guide_B3HW.detach().to(dtype) * (0.25 / BILATERAL_SIGMA_COLOUR)
+    guide_B3HW = guide_B3HW.detach().to(dtype)
 
     def columns(map_BCHW: Tensor) -> Tensor:
         """B×C×K×(H + 2 reach)×W: what lies 0 … K - 1 = 2 reach columns right of each column's leftmost neighbour."""
         padded = F.pad(map_BCHW, (reach, reach, reach, reach))
         return torch.stack([padded[..., left : left + width] for left in range(2 * reach + 1)], 2)
 
-    x_columns, guide_columns = columns(x_BCHW.to(dtype)), columns(scaled_B3HW)
+    x_columns, guide_columns = columns(x_BCHW.to(dtype)), columns(guide_B3HW)
     offset = torch.arange(-reach, reach + 1, device=x_BCHW.device, dtype=dtype)
     near_K = torch.exp(offset.square() * (-0.5 / BILATERAL_SIGMA_SPACE**2))
     out_BCHW = torch.zeros_like(x_BCHW, dtype=dtype)
     for row in range(2 * reach + 1):
-        apart_BKHW = (guide_columns[..., row : row + height, :] - scaled_B3HW[:, :, None]).square().sum(1)
-        squared = (1 - apart_BKHW).clamp(min=0).square()
-        fourth = squared.square()
-        weight_BKHW = (fourth * fourth + FLOOR) * (near_K[row] * near_K)[:, None, None]
+        distance_BKHW = (guide_columns[..., row : row + height, :] - guide_B3HW[:, :, None]).square().sum(1)
+        near_K11 = (near_K[row] * near_K)[:, None, None]
+        weight_BKHW = _colour_weight(distance_BKHW, BILATERAL_SIGMA_COLOUR) * near_K11
         out_BCHW = out_BCHW + (weight_BKHW[:, None] * x_columns[..., row : row + height, :]).sum(2)
     return out_BCHW.to(out_dtype)
 
@@ -374,12 +373,17 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
             coarse.index_select(2, row)[..., columns_KW] for coarse in (x_B1hw, confidence_B1hw, guide_B3hw)
         )
         distance = (guide_B3HW[..., None, :] - guide_B3HKW).square().sum(1, keepdim=True)
-        likeness = (1 - distance / (16 * SIGMA_COLOUR**2)).clamp(min=0)
-        colour = likeness.square().square().square() + FLOOR  # to the power of 8
-        weight_B1HKW = colour * (row_weight_H[:, None, None] * column_weights_KW) * confidence_B1HKW
+        near_HKW = row_weight_H[:, None, None] * column_weights_KW
+        weight_B1HKW = _colour_weight(distance, SIGMA_COLOUR) * near_HKW * confidence_B1HKW
         total = total + (weight_B1HKW * x_B1HKW).sum(-2)
         weights = weights + weight_B1HKW.sum(-2)
     return (total / weights).to(out_dtype)
+
+
+def _colour_weight(squared_distance: Tensor, sigma: float) -> Tensor:
+    """max(0, 1 - squared_distance / 16σ²)⁸ + FLOOR."""
+    likeness = (1 - squared_distance / (16 * sigma**2)).clamp(min=0)
+    return likeness.square().square().square() + FLOOR
 
 
 def nearest_coarse(coarse: int, fine: int, like: Tensor) -> Tensor:

@@ -33,21 +33,28 @@ def close() -> Callable[..., None]:
     return _close
 
 
+def _laid_out(values: Tensor, layout: str) -> Tensor:
+    if layout == "channels_last":
+        return values.contiguous(memory_format=torch.channels_last)
+    if layout == "strided":
+        batch, channels, height, width = values.shape
+        buffer = torch.full((batch, channels + 1, height + 2, 2 * width), torch.nan, dtype=values.dtype)
+        return buffer[:, 1:, 1:-1, ::2].copy_(values)
+    return values
+
+
+@pytest.fixture
+def laid_out() -> Callable[[Tensor, str], Tensor]:
+    """laid_out(values, layout): "strided" is a view that is dense in no layout, with NaN around its values."""
+    return _laid_out
+
+
 @pytest.fixture
 def random_image() -> Callable[..., Tensor]:
-    """random_image(shape, dtype, layout, seed): normal values; "strided" is a view that is dense in no layout."""
+    """random_image(shape, dtype, layout, seed): normal values, laid out."""
 
     def make(shape: tuple[int, int, int, int], dtype=torch.float32, layout="contiguous", seed=0) -> Tensor:
-        values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-        if layout == "channels_last":
-            return values.contiguous(memory_format=torch.channels_last)
-        if layout == "strided":
-            batch, channels, height, width = shape
-            buffer = torch.full((batch, channels + 1, height + 2, 2 * width), torch.nan, dtype=dtype)
-            view = buffer[:, 1:, 1:-1, ::2]
-            view.copy_(values)
-            return view
-        return values
+        return _laid_out(torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype), layout)
 
     return make
 

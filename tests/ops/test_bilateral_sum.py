@@ -5,6 +5,7 @@ reference.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,27 +17,22 @@ from depthsr.ops import choice, reference
 SIZES = [(1, 1), (1, 130), (33, 1), (7, 5), (9, 64), (63, 65)]
 
 
-def frame(size: tuple[int, int], channels: int = 2, dtype=torch.float32, layout="contiguous") -> list[Tensor]:
+@pytest.fixture
+def frame(laid_out) -> Callable[..., list[Tensor]]:
     """Maps, and guides of a few colours with some noise."""
-    generator = torch.Generator().manual_seed(0)
-    x = 1 + torch.rand(2, channels, *size, generator=generator)
-    blocks = (3 * torch.rand(2, 3, *((side + 2) // 3 for side in size), generator=generator)).round() / 6
-    guide = torch.nn.functional.interpolate(blocks, scale_factor=3)[..., : size[0], : size[1]]
-    guide = guide + 0.1 * torch.rand(2, 3, *size, generator=generator)
-    return [_laid_out(tensor.to(dtype), layout) for tensor in (x, guide)]
+
+    def make(size: tuple[int, int], channels: int = 2, dtype=torch.float32, layout="contiguous") -> list[Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        x = 1 + torch.rand(2, channels, *size, generator=generator)
+        blocks = (3 * torch.rand(2, 3, *((side + 2) // 3 for side in size), generator=generator)).round() / 6
+        guide = torch.nn.functional.interpolate(blocks, scale_factor=3)[..., : size[0], : size[1]]
+        guide = guide + 0.1 * torch.rand(2, 3, *size, generator=generator)
+        return [laid_out(tensor.to(dtype), layout) for tensor in (x, guide)]
+
+    return make
 
 
-def _laid_out(tensor: Tensor, layout: str) -> Tensor:
-    if layout == "channels_last":
-        return tensor.contiguous(memory_format=torch.channels_last)
-    if layout == "strided":
-        batch, channels, height, width = tensor.shape
-        view = torch.full((batch, channels + 1, height + 2, 2 * width), torch.nan, dtype=tensor.dtype)
-        return view[:, 1:, 1:-1, ::2].copy_(tensor)
-    return tensor
-
-
-def test_the_reference_is_its_formula():
+def test_the_reference_is_its_formula(frame):
     x, guide = (tensor.double() for tensor in frame((11, 13)))
     out = reference.bilateral_sum(x, guide)
     reach = reference.BILATERAL_REACH
@@ -51,14 +47,14 @@ def test_the_reference_is_its_formula():
         torch.testing.assert_close(out[:, :, row, column], expected)
 
 
-def test_it_is_its_own_adjoint():
+def test_it_is_its_own_adjoint(frame):
     x, guide = frame((9, 14), dtype=torch.float64)
     y = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     inner = [(a * reference.bilateral_sum(b, guide)).sum() for a, b in ((x, y), (y, x))]
     torch.testing.assert_close(*inner)
 
 
-def test_gradient():
+def test_gradient(frame):
     x, guide = frame((4, 5), dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: reference.bilateral_sum(x, guide), (x.requires_grad_(),))
 
@@ -75,14 +71,14 @@ def test_colours_that_are_far_apart_keep_to_themselves():
 class TestNative:
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("channels", [1, 2, 5])
-    def test_values(self, size, channels, dtype, layout, close):
+    def test_values(self, size, channels, dtype, layout, close, frame):
         x, guide = frame(size, channels, dtype, layout)
         with ops.backend("native"):
             out = ops.bilateral_sum(x, guide)
         assert (out.dtype, out.is_contiguous()) == (dtype, True)
         close(out, reference.bilateral_sum(x.double(), guide.double()))
 
-    def test_gradient(self, close, layout):
+    def test_gradient(self, close, layout, frame):
         x, guide = frame((13, 21), layout=layout)
         grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
         with ops.backend("native"):
@@ -92,7 +88,7 @@ class TestNative:
         (expected,) = torch.autograd.grad(reference.bilateral_sum(leaf, guide.double()), leaf, grad.double())
         close(gradient, expected)
 
-    def test_results_do_not_depend_on_the_number_of_threads(self, layout):
+    def test_results_do_not_depend_on_the_number_of_threads(self, layout, frame):
         """The ranges of rows begin anywhere, also within the first sample and end in the second."""
         results, before = [], torch.get_num_threads()
         for threads in (1, 3):
@@ -108,11 +104,11 @@ class TestNative:
             assert ops.bilateral_sum(torch.empty(1, 0, 4, 5), torch.empty(1, 3, 4, 5)).shape == (1, 0, 4, 5)
             assert ops.bilateral_sum(torch.empty(1, 2, 0, 5), torch.empty(1, 3, 0, 5)).shape == (1, 2, 0, 5)
 
-    def test_opcheck(self, layout):
+    def test_opcheck(self, layout, frame):
         x, guide = frame((9, 11), layout=layout)
         torch.library.opcheck(torch.ops.depthsr.bilateral_sum.default, (x.requires_grad_(), guide))
 
-    def test_rejects_what_the_public_function_would(self):
+    def test_rejects_what_the_public_function_would(self, frame):
         x, guide = frame((9, 11))
         for tensors in ((x[0], guide), (x, guide[:1]), (x, guide[:, :2]), (x, guide[..., 1:]), (x.double(), guide)):
             with pytest.raises(RuntimeError, match="depthsr: "):
@@ -122,7 +118,7 @@ class TestNative:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 @pytest.mark.parametrize("size", SIZES)
-def test_triton_on_a_gpu(size, dtype, layout, close):
+def test_triton_on_a_gpu(size, dtype, layout, close, frame):
     x, guide = frame(size, 3, dtype, layout)
     with ops.backend("triton"):
         leaf = x.cuda().requires_grad_()
@@ -134,7 +130,7 @@ def test_triton_on_a_gpu(size, dtype, layout, close):
 
 
 @pytest.mark.parametrize("name", ["reference", "native"])
-def test_compiles_whole(name, request, close):
+def test_compiles_whole(name, request, close, frame):
     if name == "native":
         request.getfixturevalue("native")
     torch._dynamo.reset()
@@ -145,7 +141,7 @@ def test_compiles_whole(name, request, close):
             close(compiled(x, guide), reference.bilateral_sum(x.double(), guide.double()))
 
 
-def test_exports_to_torchs_own_operators(native):
+def test_exports_to_torchs_own_operators(native, frame):
     class Sum(torch.nn.Module):
         def forward(self, x, guide):
             return ops.bilateral_sum(x, guide)
@@ -167,7 +163,7 @@ def test_exports_to_torchs_own_operators(native):
         (lambda x, guide: (x, guide[..., 1:]), "guide must be 2×3×7×5, as x, but has shape"),
     ],
 )
-def test_wrong_arguments_are_named(change, message):
+def test_wrong_arguments_are_named(change, message, frame):
     for name in ("auto", "reference"):
         with ops.backend(name), pytest.raises(ValueError, match=message):
             ops.bilateral_sum(*change(*frame((7, 5))))

@@ -67,6 +67,20 @@ def random_depth_curve(depth_m_HW: np.ndarray, rng: np.random.Generator) -> np.n
         return (range_m * np.maximum(depth_m_HW / farthest_m, 0) ** power).astype(np.float32)
 
 
+def random_disparity(depth_m_HW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The scene as a disparity map has it, which papers score as if it were depth: large in front. Sky and NaN: NaN.
+
+    The nearest depth becomes 1 to 200 (log-uniform), and the share of it that a pixel has is raised to a power of 0.4
+    to 1.2, so that what is far does not all lie next to zero.
+    """
+    known = np.isfinite(depth_m_HW) & (depth_m_HW > 0)
+    nearest_m = np.min(depth_m_HW, initial=np.inf, where=known)
+    power = np.exp(rng.uniform(-0.9, 0.2))
+    largest = np.exp(rng.uniform(0, np.log(200)))
+    share = np.divide(nearest_m, depth_m_HW, out=np.full(depth_m_HW.shape, np.nan, np.float32), where=known)
+    return (largest * share**power).astype(np.float32)
+
+
 def random_hills(size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """H×W float32 metres that no picture tells of: smooth, and steeper than most of what a camera sees.
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from depthsr.data.augment import farthest, random_depth_curve, random_hills, random_misalignment, random_reach
+from depthsr.data.augment import (
+    farthest,
+    random_depth_curve,
+    random_disparity,
+    random_hills,
+    random_misalignment,
+    random_reach,
+)
 from depthsr.data.degrade import (
     AIS_CLIP_M,
     AIS_FACTOR,
@@ -51,8 +58,9 @@ def random_degradation(
     camera measures, "matched" what a matcher finds in the RGB and a second view of it (`depthsr.data.matching`),
     "sparse" are single points or a lidar's lines, gathered as a Predictor gathers them (`depthsr.data.sparse`); of
     "clean" nothing is lost, and it is learnt to leave it alone, be it as steep as `random_hills`. Of all but the
-    challenge law every fourth sample has its depths remapped (`random_depth_curve`), and of "classical", "tof",
-    "stereo" and "sparse" every eighth is a pixel off (`random_misalignment`).
+    challenge law every fourth sample has its depths remapped (`random_depth_curve`); of "classical" and "clean" 15 %
+    are disparity (`random_disparity`); and of "classical", "tof", "stereo" and "sparse" every eighth is a pixel off
+    (`random_misalignment`).
 
     farthest_m  the largest depth of the frame that depth_m was cut from, else its own. Where it is within two of the
                 challenge's levels, which then say next to nothing of the frame (a room), that law gets it enlarged.
@@ -65,6 +73,8 @@ def random_degradation(
         rgb_HW3, depth_m = rgb_HW3[:, columns], depth_m[:, columns]
     if kind == "ais" and 0 < farthest_m < 2 * AIS_STEP_M:
         depth_m = random_reach(depth_m, farthest_m, (2 * AIS_STEP_M, AIS_CLIP_M), rng)
+    elif kind in ("classical", "clean") and rng.random() < 0.15 and np.isfinite(depth_m).any():
+        depth_m = random_disparity(depth_m, rng)
     elif kind != "ais" and rng.random() < 0.25:
         depth_m = random_depth_curve(depth_m, rng)
     else:

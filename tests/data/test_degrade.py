@@ -247,6 +247,17 @@ def test_training_degradations_hold_what_they_promise(depth_m, recipe):
     assert kinds == ({"ais"} if recipe == "ais" else set(MIXED))
 
 
+def test_some_of_what_is_resampled_or_left_alone_is_disparity(depth_m):
+    turned = {kind: [] for kind in MIXED}
+    for seed in range(400):
+        poor, target_m = random_degradation(PICTURE, depth_m[:192, 200:392], "mixed", np.random.default_rng(seed))
+        known = np.isfinite(target_m) & (target_m < np.nanmax(target_m))
+        turned[poor.protocol].append(np.corrcoef(target_m[known], depth_m[:192, 200:392][known])[0, 1] < -0.2)
+    for kind, found in turned.items():
+        share = np.mean(found)
+        assert 0.05 < share < 0.3 if kind in ("classical", "clean") else share == 0, (kind, share)
+
+
 def test_a_pair_of_cameras_sees_the_whole_rows_and_nothing_else_does(depth_m):
     depth_m, wanted = depth_m[:96, 150:342], slice(60, 140)
     of_pairs = set()

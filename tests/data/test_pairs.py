@@ -10,6 +10,7 @@ from depthsr.data.augment import (
     random_camera,
     random_colour,
     random_depth_curve,
+    random_disparity,
     random_flip,
     random_hills,
     random_misalignment,
@@ -145,6 +146,26 @@ def test_a_depth_curve_keeps_the_order_and_what_has_no_value():
         assert 0.6 < power[0] < 1.65
     sky = np.full((4, 4), np.inf, np.float32)
     assert random_depth_curve(sky, np.random.default_rng(0)) is sky
+
+
+def test_disparity_is_large_in_front_and_a_power_of_the_inverse_depth():
+    depth_m = np.random.default_rng(0).uniform(2, 250, (20, 30)).astype(np.float32)
+    depth_m[0, :5], depth_m[1, :5], depth_m[2, :5] = np.inf, np.nan, 0
+    known = np.isfinite(depth_m) & (depth_m > 0)
+    nearest_m = depth_m[known].min()
+    for seed in range(20):
+        disparity = random_disparity(depth_m, np.random.default_rng(seed))
+        assert disparity.dtype == np.float32
+        np.testing.assert_array_equal(np.isfinite(disparity), known)
+        np.testing.assert_array_equal(np.argsort(-disparity[known]), np.argsort(depth_m[known]))
+        largest = disparity[known].max()
+        assert 1 <= largest <= 200.001
+        farther = known & (depth_m > 1.1 * nearest_m)
+        power = np.log(disparity[farther] / largest) / np.log(nearest_m / depth_m[farther])
+        np.testing.assert_allclose(power, power[0], rtol=1e-3)
+        assert 0.4 < power[0] < 1.23
+    for nothing in (np.inf, np.nan, 0):
+        assert np.isnan(random_disparity(np.full((4, 4), nothing, np.float32), np.random.default_rng(0))).all()
 
 
 def test_the_farthest_depth_is_neither_sky_nor_a_hole():

@@ -41,6 +41,7 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
     "rgb-depth": ("RGB in the depth path only", {"rgb_paths": "depth"}, {}),
     "no-rgb": ("no RGB at all", {"rgb_paths": "none"}, {}),
     "residual-head": ("residual on bilinear instead of the choice", {"head": "residual"}, {}),
+    "no-refinement": ("no bilateral filter at the end", {"refinement": "none"}, {}),
     "no-relative": ("no relative depth", {"depth_anything": None}, {"relative": "network"}),
 }
 

@@ -114,6 +114,7 @@ MODEL_CHOICES = {
     "fusion": ("adain", "concatenation"),
     "rgb_paths": ("both", "relative", "depth", "none"),
     "head": ("choice", "residual"),
+    "refinement": ("bilateral", "none"),
 }
 
 
@@ -134,6 +135,7 @@ class ModelConfig:
     rgb_paths         which path sees the RGB: "both", "relative", "depth", or "none": then nothing that the RGB guides
                       is used either.
     head              "choice" between candidates, corrected; or "residual": the bilinear upsampling, corrected.
+    refinement        "bilateral" (depthsr.models.refinement) or "none".
     """
 
     name: str
@@ -146,6 +148,7 @@ class ModelConfig:
     fusion: str = "adain"
     rgb_paths: str = "both"
     head: str = "choice"
+    refinement: str = "bilateral"
 
     def __post_init__(self) -> None:
         for field, choices in MODEL_CHOICES.items():

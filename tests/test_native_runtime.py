@@ -150,7 +150,7 @@ def test_what_only_torch_can_do(saved_model, tmp_path):
         load(str(tmp_path), runtime="native")
 
 
-@pytest.mark.parametrize("field", ["fusion", "rgb_paths", "head"])
+@pytest.mark.parametrize("field", config.MODEL_CHOICES)
 def test_variants_of_the_method_are_for_torch(native_module, field, tmp_path, monkeypatch):
     monkeypatch.delenv("DEPTHSR_BACKEND", raising=False)  # any but auto is a reason for torch
     word = config.MODEL_CHOICES[field][1]

@@ -72,17 +72,17 @@ class UNet(nn.Module):
         self.choice_head = nn.Conv2d(widths[0], 4 * self.candidates, 1) if config.head == "choice" else None
         self.residual_head = nn.Conv2d(widths[0], 4, 1)
         self.error_head = SubpixelHead(widths[0], maps=1)
-        self.refinement_head = SubpixelHead(widths[0], maps=2)
-        for head in (self.choice_head, self.residual_head, self.error_head.head, self.refinement_head.head):
+        self.refinement_head = SubpixelHead(widths[0], maps=2) if config.refinement == "bilateral" else None
+        for head in (self.choice_head, self.residual_head, self.error_head, self.refinement_head):
             if head is not None:
-                for parameter in head.parameters():
+                for parameter in (head.head if isinstance(head, SubpixelHead) else head).parameters():
                     nn.init.zeros_(parameter)
 
     def forward(
         self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Logits of the candidates (B×4K×h×w), correction and error (B×4×h×w): the first three arguments of
-        ops.mix_candidates; and the adjustment (B×8×h×w) of depthsr.models.refinement.
+        ops.mix_candidates; and the adjustment (B×8×h×w) of depthsr.models.refinement, or None without it.
 
         h, w: half of H, W, which are multiples of SIZE_MULTIPLE.
         """
@@ -107,7 +107,8 @@ class UNet(nn.Module):
             logits_BNhw = self.choice_head(x)
         # The error head reads the features and does not train them: the depth must not suffer for it.
         error_B4hw = self.error_head(x.detach(), condition_B2)
-        return logits_BNhw, correction_B4hw, error_B4hw, self.refinement_head(x, condition_B2)
+        adjustment_B8hw = None if self.refinement_head is None else self.refinement_head(x, condition_B2)
+        return logits_BNhw, correction_B4hw, error_B4hw, adjustment_B8hw
 
 
 class DepthSR(
@@ -203,6 +204,8 @@ class DepthSR(
             candidates = torch.cat([candidates, aligned], 1)
         logits, correction, error, adjustment = self.unet(_pad(guide), _pad(torch.cat(features, 1)), prior.condition_B2)
         depth, error = ops.mix_candidates(logits, correction, error, candidates, ambiguity)
+        if adjustment is None:
+            return depth, error
         seen_rgb = torch.zeros_like(rgb_B3HW) if self.config.rgb_paths == "none" else rgb_B3HW
         return refine(depth, error, adjustment, seen_rgb), error
 

@@ -103,7 +103,26 @@ def test_concatenation_leaves_the_features_statistics_alone(variant, frame, prio
         torch.testing.assert_close(layer(content, style), expected)
 
 
-@pytest.mark.parametrize("changes", [{"fusion": "concatenation"}, {"head": "residual"}, {"rgb_paths": "depth"}])
+def test_without_refinement_the_rest_is_the_same(variant, frame, prior_of):
+    rgb, depth_m, valid = frame()
+    prior = prior_of(rgb, depth_m, valid)
+    method, plain = variant(), variant(refinement="none")
+    rest = {name: value for name, value in method.state_dict().items() if "refinement_head" not in name}
+    plain.load_state_dict(rest)  # raises where a name is missing or too many
+    for parameter in method.unet.refinement_head.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    with torch.no_grad():
+        depth, error = plain(rgb, prior)
+        refined, same_error = method(rgb, prior)
+    torch.testing.assert_close(error, same_error)
+    torch.testing.assert_close(refined, refine(depth, error, torch.zeros(1, 8, 32, 48), rgb))
+    assert (refined - depth).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"fusion": "concatenation"}, {"head": "residual"}, {"refinement": "none"}, {"rgb_paths": "depth"}],
+)
 def test_every_parameter_of_a_variant_learns(variant, frame, prior_of, changes):
     model = variant(**changes).train()
     rgb, depth_m, valid = frame()
@@ -115,12 +134,14 @@ def test_every_parameter_of_a_variant_learns(variant, frame, prior_of, changes):
 
 
 def test_variants_cost_what_the_method_costs():
-    """But for the projections of concatenated features, and the head that is not there."""
+    """But for the projections of concatenated features, and heads that are not there."""
     sizes = {}
-    for changes in ({}, {"fusion": "concatenation"}, {"rgb_paths": "none"}, {"head": "residual"}):
+    other_words = {"fusion": "concatenation", "rgb_paths": "none", "head": "residual", "refinement": "none"}
+    for changes in ({}, *({field: word} for field, word in other_words.items())):
         with torch.device("meta"):
             unet = UNet(dataclasses.replace(EDGE, **changes))
         sizes[tuple(changes)] = sum(parameter.numel() for parameter in unet.parameters())
     assert sizes[("rgb_paths",)] == sizes[()]
     assert sizes[("fusion",)] - sizes[()] == sum(width**2 for width in EDGE.widths)
     assert sizes[()] - sizes[("head",)] == 48 * (16 + 1)
+    assert sizes[()] - sizes[("refinement",)] == 16 * (16 + 1) + 2 * 16 + 8 * (16 + 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -21,15 +22,15 @@ SAMPLES = Path(os.environ.get("DEPTHSR_SHARED", Path(__file__).parents[2] / "sha
 
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"no real sensor frames at {SAMPLES}")
 
-#: Pattern of RGB, pattern of depth, largest median difference to the measurement (share of its value), metres a unit.
+#: Pattern of RGB, pattern of depth, largest difference to the measurement (`local_difference`), metres a unit.
 FRAMES = {
-    "lidar-phone-a": ("rgb.jpg", "depth_mm.png", 0.01, None),
-    "lidar-phone-b": ("rgb.jpg", "depth_m.tiff", 0.01, None),
+    "lidar-phone-a": ("rgb.jpg", "depth_mm.png", 0.001, None),
+    "lidar-phone-b": ("rgb.jpg", "depth_m.tiff", 0.001, None),
     "sensor-a": ("rgb.png", "depth_mm.png", 0.01, None),
-    "sensor-b": ("rgb.jpg", "depth_mm.png", 0.01, None),
-    "sensor-c": ("rgb.jpg", "depth_mm.png", 0.02, None),
-    "stereo-d435": ("rgb.png", "depth.png", 0.02, 0.0001),
-    "kinect-sequence": ("rgb_*.jpg", "depth_mm_*.png", 0.01, None),
+    "sensor-b": ("rgb.jpg", "depth_mm.png", 0.005, None),
+    "sensor-c": ("rgb.jpg", "depth_mm.png", 0.01, None),
+    "stereo-d435": ("rgb.png", "depth.png", 0.01, 0.0001),
+    "kinect-sequence": ("rgb_*.jpg", "depth_mm_*.png", 0.002, None),
 }
 
 
@@ -38,13 +39,21 @@ def shipped(request):
     return load(request.param)
 
 
-def at_measured_pixels(result_m: np.ndarray, depth_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Result and measurement at the centres of the measured low-resolution pixels."""
+def local_difference(result_m: np.ndarray, depth_m: np.ndarray) -> float:
+    """How far the result's local means lie from the measurement's, in shares of the depth; the median over the frame.
+
+    Means over windows as wide as a twentieth of the frame. Pixel by pixel most of the difference is the sensor's noise,
+    which is to be removed: at a D435's 2 % of it, the better a result is, the more it differs.
+    """
     (height, width), (h, w) = result_m.shape, depth_m.shape
     rows = ((np.arange(h) + 0.5) * height / h).astype(int)
     columns = ((np.arange(w) + 0.5) * width / w).astype(int)
     measured = np.isfinite(depth_m)
-    return result_m[np.ix_(rows, columns)][measured], depth_m[measured]
+    share = np.zeros(depth_m.shape)
+    share[measured] = result_m[np.ix_(rows, columns)][measured] / depth_m[measured] - 1
+    side = (w // 20) | 1
+    total, count = (cv2.blur(values, (side, side)) for values in (share, measured.astype(np.float64)))
+    return float(np.median(np.abs(total[measured] / count[measured])))
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -58,9 +67,8 @@ def test_the_result_agrees_with_the_sensor(name, shipped, tmp_path):
         assert result_m.shape == read_rgb(frame.rgb).shape[:2]
         assert np.isfinite(result_m).all()
         assert result_m.min() > 0
-        result, measured = at_measured_pixels(result_m, depth_m)
-        assert np.median(np.abs(result - measured) / measured) < tolerance
-        assert result_m.max() <= 1.05 * measured.max() * (1 + 1e-6)
+        assert local_difference(result_m, depth_m) < tolerance
+        assert result_m.max() <= 1.05 * np.nanmax(depth_m) * (1 + 1e-6)
 
 
 def test_a_still_camera_gives_still_depth(shipped):

@@ -365,9 +365,10 @@ def joint_bilateral_upsample(x_B1hw: Tensor, confidence_B1hw: Tensor, guide_B3HW
     x_B1hw, confidence_B1hw, guide_B3HW, guide_B3hw = (tensor.to(dtype) for tensor in tensors)
     total = torch.zeros_like(guide_B3HW[:, :1])
     weights = torch.zeros_like(total)
-    rows_KH, row_weights_KH = coarse_neighbours(x_B1hw.shape[2], guide_B3HW.shape[2], REACH, x_B1hw)
-    columns_KW, column_weights_KW = coarse_neighbours(x_B1hw.shape[3], guide_B3HW.shape[3], REACH, x_B1hw)
-    for row, row_weight_H in zip(rows_KH, row_weights_KH, strict=True):  # a row at once: the whole window is large
+    rows, row_weights = coarse_neighbours(x_B1hw.shape[2], guide_B3HW.shape[2], REACH, x_B1hw)
+    columns, column_weights = coarse_neighbours(x_B1hw.shape[3], guide_B3HW.shape[3], REACH, x_B1hw)
+    columns_KW, column_weights_KW = torch.stack(columns), torch.stack(column_weights)
+    for row, row_weight_H in zip(rows, row_weights, strict=True):  # a row of the window at once: all of it is large
         x_B1HKW, confidence_B1HKW, guide_B3HKW = (
             coarse.index_select(2, row)[..., columns_KW] for coarse in (x_B1hw, confidence_B1hw, guide_B3hw)
         )
@@ -391,16 +392,20 @@ def nearest_coarse(coarse: int, fine: int, like: Tensor) -> Tensor:
     return torch.div((2 * torch.arange(fine, device=like.device) + 1) * coarse, 2 * fine, rounding_mode="floor")
 
 
-def coarse_neighbours(coarse: int, fine: int, reach: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def coarse_neighbours(coarse: int, fine: int, reach: int, like: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Along one axis, for the coarse pixel that each fine one's centre lies in and `reach` on both its sides: indices
-    and weights, both K×fine.
+    and weights.
 
     Pixels are cells of one extent: fine pixel i lies at (i + 0.5) · coarse / fine - 0.5. Weights: σ = SIGMA_SPACE.
     """
+    nearest = nearest_coarse(coarse, fine, like)
     position = (torch.arange(fine, device=like.device).to(like.dtype) + 0.5) * (coarse / fine) - 0.5
-    neighbours = nearest_coarse(coarse, fine, like) + torch.arange(-reach, reach + 1, device=like.device)[:, None]
-    weights = torch.exp((neighbours - position).square() * (-0.5 / SIGMA_SPACE**2))
-    return neighbours.clamp(0, coarse - 1), weights
+    indices, weights = [], []
+    for offset in range(-reach, reach + 1):
+        neighbour = nearest + offset
+        indices.append(neighbour.clamp(0, coarse - 1))
+        weights.append(torch.exp((neighbour - position).square() * (-0.5 / SIGMA_SPACE**2)))
+    return indices, weights
 
 
 #: Of fit_lines: rounds; what the whole frame's moments count beside a window's; what a bound counts where the line is

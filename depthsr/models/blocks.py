@@ -112,7 +112,7 @@ class SubpixelHead(nn.Module):
     """Maps of four values for each pixel of the finest stage, which works at half the resolution (pixel shuffle).
 
     Two 1×1 layers, on the decoder's features and on Prior.condition_B2: the same features stand for other errors at a
-    factor of 8 than at 1.
+    factor of 8 than at 1. A new head gives 0.
     """
 
     def __init__(self, channels: int, maps: int) -> None:
@@ -120,10 +120,17 @@ class SubpixelHead(nn.Module):
         self.hidden = nn.Conv2d(channels, HEAD_CHANNELS, 1)
         self.condition = nn.Linear(2, HEAD_CHANNELS, bias=False)
         self.head = nn.Conv2d(HEAD_CHANNELS, 4 * maps, 1)
+        zero(self.head)
 
     def forward(self, x_BCHW: Tensor, condition_B2: Tensor) -> Tensor:
         hidden_BCHW = self.hidden(x_BCHW) + self.condition(condition_B2)[:, :, None, None]
         return self.head(F.relu(hidden_BCHW))
+
+
+def zero(layer: nn.Module) -> None:
+    """A head that starts so gives 0 until it has learnt otherwise."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def blocks(channels: int, count: int) -> nn.Sequential:

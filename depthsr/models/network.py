@@ -24,7 +24,7 @@ from depthsr import ops
 from depthsr.config import PRESETS, ModelConfig
 from depthsr.model_files import model_folder
 from depthsr.models.alignment import WINDOWS, align_relative
-from depthsr.models.blocks import FUSIONS, SubpixelHead, blocks, down, up
+from depthsr.models.blocks import FUSIONS, SubpixelHead, blocks, down, up, zero
 from depthsr.models.prior import CANDIDATES, NEAREST, UPSAMPLINGS, Prior, make_prior
 from depthsr.models.refinement import refine
 from depthsr.types import FARTHEST_OVER_MEASURED, UserError
@@ -73,10 +73,9 @@ class UNet(nn.Module):
         self.residual_head = nn.Conv2d(widths[0], 4, 1)
         self.error_head = SubpixelHead(widths[0], maps=1)
         self.refinement_head = SubpixelHead(widths[0], maps=2) if config.refinement == "bilateral" else None
-        for head in (self.choice_head, self.residual_head, self.error_head, self.refinement_head):
+        for head in (self.choice_head, self.residual_head):
             if head is not None:
-                for parameter in (head.head if isinstance(head, SubpixelHead) else head).parameters():
-                    nn.init.zeros_(parameter)
+                zero(head)
 
     def forward(
         self, guide_BKHW: Tensor, depth_features_BKHW: Tensor, condition_B2: Tensor

@@ -258,7 +258,8 @@ class TrainConfig:
     batch, accumulate each process takes `accumulate` micro-batches of `batch` samples a step, one after the other.
     crop              crop side in pixels; a smaller frame is taken whole.
     final_crop, final_fraction   the last fraction of the steps uses this crop side with the batch shrunk to match,
-                      because AdaIN and channel attention take their statistics over the whole input.
+                      because AdaIN and channel attention take their statistics over the whole input. The cosine has
+                      little rate left by then: a second run on whole frames (crop 640 or so, batch 1) learns more.
     learning_rate, backbone_learning_rate, weight_decay, warmup_steps   AdamW; cosine to zero.
     gradient_weight   weight of the Sobel term beside L1.
     rmse_weight       weight of the samples' root mean square error beside L1 (depthsr/losses.py says what it does).

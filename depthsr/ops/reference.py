@@ -3,7 +3,7 @@
 Statistics and losses are computed in float32 (float64 for float64 input) whatever the storage type: in float16 the
 channel sums of NAFNet activations overflow, and depth is "large mean, small spread". Variances are taken around the
 mean, never as E[x²] - E[x]². Everything here is differentiable, `torch.compile`s without graph breaks and is the form
-that `torch.export` and ONNX see.
+that `torch.export` and ONNX see. Long, and one file: it is the one place to look up what an op means.
 """
 
 from __future__ import annotations
